@@ -1,0 +1,1 @@
+"""The service: HTTP, database, worker and command line. Imports `unlearning` and `models`."""

@@ -1,0 +1,239 @@
+"""One HTTP call: who makes it, in which transaction, under which idempotency key.
+
+Endpoints open their transaction here and nowhere else, so a call commits once, before its answer is sent.
+The key check runs inside that same transaction: a revoked key stops at once.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from starlette.responses import JSONResponse, Response
+
+from app.errors import ServiceError
+from app.runtime import Runtime
+from app.tables import ApiKey, IdempotencyRecord
+from app.trust.scopes import Scope
+
+bearer = HTTPBearer(auto_error=False, description="An API key made by `expunge keys create`.")
+
+
+class KeyRefusedError(ServiceError):
+    """No key, or one that is unknown, expired or revoked: the answer never says which."""
+
+    status, slug, title = 401, "key-refused", "API key refused"
+
+    def __init__(self) -> None:
+        super().__init__("Give a valid API key as 'Authorization: Bearer xp_…'.")
+        self.headers["WWW-Authenticate"] = "Bearer"
+
+
+class ScopeMissingError(ServiceError):
+    """The key is good, but not for this."""
+
+    status, slug, title = 403, "scope-missing", "Scope missing"
+
+    def __init__(self, scope: Scope, model: str | None = None) -> None:
+        where = f" for the model {model!r}" if model is not None else ""
+        super().__init__(f"The API key lacks the scope {scope.value!r}{where}.", scope=scope.value)
+
+
+class IdempotencyConflictError(ServiceError):
+    """A key was used again for something else."""
+
+    status, slug, title = 422, "idempotency-key-reused", "Idempotency key reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The Idempotency-Key {key!r} was first used for another request; use a new key for a new request."
+        )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The API key behind a call."""
+
+    key_id: uuid.UUID
+    scopes: frozenset[Scope]
+    models: frozenset[str] | None
+
+    def require(self, scope: Scope, model: str | None = None) -> None:
+        """Refuse unless the key holds `scope`, and for `model` if one is named.
+
+        Raises:
+            ScopeMissingError: It does not.
+        """
+        if Scope.ADMIN not in self.scopes and scope not in self.scopes:
+            raise ScopeMissingError(scope)
+        if model is not None and self.models is not None and model not in self.models:
+            raise ScopeMissingError(scope, model)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a service function needs of the call it serves."""
+
+    session: Session
+    caller: Caller
+    runtime: Runtime
+    now: dt.datetime
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a POST came to: stored under its idempotency key, so its body never holds personal data."""
+
+    body: BaseModel
+    status: int
+    location: str | None = None
+    retry_after: int | None = None
+
+
+class Call:
+    """Access to transactions for one HTTP call."""
+
+    def __init__(
+        self, runtime: Runtime, token: str | None, idempotency_key: str | None, request_hash: bytes
+    ) -> None:
+        self.runtime = runtime
+        self._token = token
+        self._idempotency_key = idempotency_key
+        self._request_hash = request_hash
+
+    @contextmanager
+    def read(self, scope: Scope) -> Iterator[Work]:
+        """Open a reading transaction for a caller that holds `scope`."""
+        with self.runtime.database.read() as session:
+            yield self._work(session, scope)
+
+    def post(self, scope: Scope, effect: Callable[[Work], Answer]) -> Response:
+        """Run `effect` in one writing transaction, at most once per idempotency key.
+
+        The same key and request: the first answer again. The same key and another request: 422.
+        """
+        try:
+            with self.runtime.database.write() as session:
+                work = self._work(session, scope)
+                first = self._first_answer(work)
+                if first is not None:
+                    return first
+                answer = effect(work)
+                body = answer.body.model_dump(mode="json")
+                self._remember(work, answer, body)
+        except IntegrityError:
+            # Another call under the same idempotency key committed between our look and our insert. The
+            # transaction is undone; what that call answered is the answer. Anything else is a real fault.
+            with self.runtime.database.read() as session:
+                first = self._first_answer(self._work(session, scope))
+            if first is None:
+                raise
+            return first
+        return _response(answer.status, body, answer.location, answer.retry_after)
+
+    def _work(self, session: Session, scope: Scope) -> Work:
+        now = dt.datetime.now(dt.UTC)
+        caller = authenticate(session, self._token, now)
+        self.runtime.rate_limiter.spend(caller.key_id)
+        caller.require(scope)
+        return Work(session, caller, self.runtime, now)
+
+    def _first_answer(self, work: Work) -> Response | None:
+        if self._idempotency_key is None:
+            return None
+        record = work.session.get(IdempotencyRecord, (work.caller.key_id, self._idempotency_key))
+        if record is None:
+            return None
+        if not hmac.compare_digest(record.request_hash, self._request_hash):
+            raise IdempotencyConflictError(self._idempotency_key)
+        response = _response(record.status_code, record.body, record.location, None)
+        response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    def _remember(self, work: Work, answer: Answer, body: dict[str, object]) -> None:
+        if self._idempotency_key is None:
+            return
+        work.session.add(
+            IdempotencyRecord(
+                api_key_id=work.caller.key_id,
+                key=self._idempotency_key,
+                request_hash=self._request_hash,
+                status_code=answer.status,
+                location=answer.location,
+                body=body,
+                created_at=work.now,
+            )
+        )
+        work.session.flush()
+
+
+def authenticate(session: Session, token: str | None, now: dt.datetime) -> Caller:
+    """Return the caller behind a key.
+
+    Raises:
+        KeyRefusedError: The key is absent, unknown, expired or revoked.
+    """
+    if token is None:
+        raise KeyRefusedError
+    digest = hashlib.sha256(token.encode()).digest()
+    key = session.execute(select(ApiKey).where(ApiKey.secret_hash == digest)).scalar_one_or_none()
+    if key is None or not hmac.compare_digest(key.secret_hash, digest):
+        raise KeyRefusedError
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        raise KeyRefusedError
+    return Caller(
+        key.id,
+        frozenset(Scope(scope) for scope in key.scopes),
+        frozenset(key.models) if key.models is not None else None,
+    )
+
+
+def _response(status: int, body: object, location: str | None, retry_after: int | None) -> JSONResponse:
+    response = JSONResponse(body, status_code=status)
+    if location is not None:
+        response.headers["Location"] = location
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeat a POST safely: the same key and body give the first answer again.",
+    ),
+]
+
+
+async def _call(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+    idempotency_key: IdempotencyKey = None,
+) -> Call:
+    content_type = request.headers.get("content-type", "")
+    # FastAPI has already read a JSON body and keeps it; an upload is hashed while it streams to disk.
+    body = b"" if content_type.startswith("multipart/") else await request.body()
+    fingerprint = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
+    return Call(
+        request.app.state.runtime,
+        credentials.credentials if credentials is not None else None,
+        idempotency_key,
+        fingerprint,
+    )
+
+
+CallDep = Annotated[Call, Depends(_call)]

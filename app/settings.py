@@ -1,0 +1,68 @@
+"""Settings of the service: the only place that reads the environment."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
+
+
+class Settings(BaseSettings):
+    """Every setting, read from `EXPUNGE_…` environment variables or a `.env` file."""
+
+    model_config = SettingsConfigDict(env_prefix="EXPUNGE_", env_file=".env", extra="ignore", frozen=True)
+
+    database_url: str = Field(
+        "sqlite:///.expunge/expunge.db",
+        description="SQLAlchemy URL: `sqlite:///PATH` or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.",
+    )
+    storage_url: str = Field(
+        ".expunge/storage",
+        description="Where checkpoints and data sets live: a directory or an fsspec URL such as `s3://bucket/prefix`.",
+    )
+    cache_dir: Path = Field(
+        Path(".expunge/cache"),
+        description="Local copies of remote snapshots and checkpoints, and uploads under way.",
+    )
+    import_roots: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated directories or fsspec URL prefixes that server-side imports may read. Empty: none.",
+    )
+    host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server listens on; 0 picks a free one.")
+    database_pool_size: int = Field(10, ge=1, description="Database connections kept by one process.")
+    max_body_bytes: int = Field(4 * MEBIBYTE, ge=1024, description="Largest JSON body accepted.")
+    max_upload_bytes: int = Field(64 * GIBIBYTE, ge=1024, description="Largest upload accepted, all files together.")
+    max_target_ids: int = Field(100_000, ge=1, description="Most ids one forget request may name.")
+    rate_limit_per_second: float = Field(
+        2000.0, gt=0, description="Requests per second that one API key may make of one API process, sustained."
+    )
+    rate_limit_burst: int = Field(4000, ge=1, description="Requests that one API key may make at once.")
+    lease_seconds: float = Field(30.0, gt=0, description="A worker that is silent for so long loses its job.")
+    poll_seconds: float = Field(0.1, gt=0, description="Pause of an idle worker between looks at the database.")
+    job_timeout_seconds: float = Field(6 * 3600.0, gt=0, description="A job that runs longer is killed and fails.")
+    job_memory_bytes: int | None = Field(
+        None, ge=64 * MEBIBYTE, description="Memory a job may allocate beyond its start; unset: no limit."
+    )
+    max_attempts: int = Field(3, ge=1, description="Times a request is tried when its worker or child process dies.")
+    max_coalesced: int = Field(10_000, ge=1, description="Most forget requests served by one job.")
+    on_inconclusive: str = Field(
+        "escalate",
+        pattern="^(escalate|review|accept)$",
+        description="What an audit that could not decide leads to: the next method, a person, or publication.",
+    )
+
+    @field_validator("import_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Return the process's settings, read once."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""Keys and scopes; the transparency log and certificates will live here too."""

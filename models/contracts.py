@@ -1,0 +1,77 @@
+"""Torch-free: what every family's two modules provide. Implementations are modules, not classes."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(stage, step, of)`; cheap to call often: the receiver thins it out."""
+
+
+@dataclass(frozen=True)
+class SnapshotSummary:
+    """What a written snapshot holds."""
+
+    records: int
+    subjects: int
+    data_schema: Mapping[str, Any]
+    """What snapshots of one dataset share (for a classifier: feature width, dtype, classes)."""
+
+
+class FamilySnapshots(Protocol):
+    """Module protocol: data files in, snapshot directories out. Torch-free.
+
+    A snapshot directory holds the family's data files, `index.sqlite` (`models.id_index.IdIndex`) and
+    `manifest.json`. Every function writes into an existing empty `out` directory and finishes the manifest.
+    """
+
+    def ingest(
+        self, sources: Sequence[Path], out: Path, *, data_schema: Mapping[str, Any] | None
+    ) -> SnapshotSummary:
+        """Validate data files and write them as a snapshot; `data_schema` is what they must agree with.
+
+        Raises:
+            DatasetError: The data is malformed, names an id twice, or contradicts the schema.
+        """
+        ...
+
+    def append(self, base: Path, sources: Sequence[Path], out: Path) -> SnapshotSummary:
+        """Write snapshot `base` plus new records.
+
+        Raises:
+            DatasetError: As `ingest`, or a new record's id is in `base` already.
+        """
+        ...
+
+    def without(self, base: Path, record_ids: Collection[str], out: Path) -> SnapshotSummary:
+        """Write snapshot `base` less these records (ids that `base` lacks are ignored)."""
+        ...
+
+
+class FamilyRuntime(Protocol):
+    """Module protocol: models and data in memory. Imports torch."""
+
+    def load_model(self, directory: Path) -> Any:
+        """Load a checkpoint directory; never unpickles.
+
+        Raises:
+            CheckpointError: It is malformed or damaged.
+        """
+        ...
+
+    def save_model(self, model: Any, directory: Path) -> None:
+        """Write a checkpoint into the empty `directory`, manifest included."""
+        ...
+
+    def load_data(self, directory: Path) -> Any:
+        """Load a snapshot directory."""
+        ...
+
+    def train(self, data: Any, recipe: Mapping[str, Any], *, seed: int, progress: Progress) -> Any:
+        """Train a version 1 by a recipe (validated by the family; an unknown field is a ValueError)."""
+        ...
+
+    def describe(self, model: Any) -> Mapping[str, Any]:
+        """Return `architecture` and what the planner wants to know of it."""
+        ...

@@ -1,0 +1,65 @@
+"""Torch-free: which families there are, and where their code is.
+
+A family has two modules. `snapshots` (torch-free) turns uploaded files into snapshots and derives new ones; the
+HTTP process uses it. `runtime` (torch) loads, saves and trains; only workers and notebooks import it.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast
+
+from models.contracts import FamilyRuntime, FamilySnapshots
+from models.errors import UnknownFamilyError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models."""
+
+    name: str
+    title: str
+    target_kinds: frozenset[str]
+    """Kinds of target its models can be asked to forget (`unlearning.targets`)."""
+    data_suffixes: frozenset[str]
+    """File-name suffixes accepted as data."""
+    checkpoint_suffixes: frozenset[str]
+    """File-name suffixes accepted in a checkpoint."""
+    snapshots_module: str
+    runtime_module: str
+
+    def snapshots(self) -> FamilySnapshots:
+        """Import the torch-free data module."""
+        return cast("FamilySnapshots", importlib.import_module(self.snapshots_module))
+
+    def runtime(self) -> FamilyRuntime:
+        """Import the torch module."""
+        return cast("FamilyRuntime", importlib.import_module(self.runtime_module))
+
+
+_CLASSIFIER = Family(
+    name="classifier",
+    title="Classifiers",
+    target_kinds=frozenset({"records", "subjects", "classes"}),
+    data_suffixes=frozenset({".npz", ".csv", ".jsonl", ".parquet"}),
+    checkpoint_suffixes=frozenset({".json", ".safetensors"}),
+    snapshots_module="models.classifier.snapshots",
+    runtime_module="models.classifier.runtime",
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_CLASSIFIER,)})
+
+
+def get_family(name: str) -> Family:
+    """Return the family called `name`.
+
+    Raises:
+        UnknownFamilyError: There is none; the message lists those there are.
+    """
+    try:
+        return FAMILIES[name]
+    except KeyError:
+        raise UnknownFamilyError(
+            f"There is no model family {name!r}; installed families: {', '.join(sorted(FAMILIES))}."
+        ) from None

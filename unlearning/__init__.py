@@ -1,0 +1,1 @@
+"""The science: catalog, planner, methods and audits. Imports `models`, never `app`."""

@@ -1,0 +1,1 @@
+"""Torch-free: every method that is installed."""
