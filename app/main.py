@@ -92,9 +92,7 @@ def _add_handlers(app: FastAPI) -> None:
         )
 
     def domain_error(_request: Request, error: Exception) -> Response:
-        slug, title = next(
-            problem for kind, problem in DOMAIN_PROBLEMS.items() if isinstance(error, kind)
-        )
+        slug, title = next(problem for kind, problem in DOMAIN_PROBLEMS.items() if isinstance(error, kind))
         return problem_response(422, slug, title, str(error))
 
     for kind in DOMAIN_PROBLEMS:
@@ -116,9 +114,7 @@ def _add_handlers(app: FastAPI) -> None:
     def http_error(_request: Request, error: HTTPException) -> Response:
         slug = HTTP_PROBLEMS.get(error.status_code, f"http-{error.status_code}")
         title = PROBLEM_TITLES.get(error.status_code, "The call failed.")
-        return problem_response(
-            error.status_code, slug, title, str(error.detail), headers=error.headers
-        )
+        return problem_response(error.status_code, slug, title, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)
     def internal_error(_request: Request, _error: Exception) -> Response:

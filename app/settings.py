@@ -33,22 +33,34 @@ class Settings(BaseSettings):
         description="Comma-separated directories or fsspec URL prefixes that server-side imports may read. Empty: none.",
     )
     host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port the HTTP server listens on; 0 picks a free one.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="Port the HTTP server listens on; 0 picks a free one."
+    )
     database_pool_size: int = Field(10, ge=1, description="Database connections kept by one process.")
     max_body_bytes: int = Field(4 * MEBIBYTE, ge=1024, description="Largest JSON body accepted.")
-    max_upload_bytes: int = Field(64 * GIBIBYTE, ge=1024, description="Largest upload accepted, all files together.")
+    max_upload_bytes: int = Field(
+        64 * GIBIBYTE, ge=1024, description="Largest upload accepted, all files together."
+    )
     max_target_ids: int = Field(100_000, ge=1, description="Most ids one forget request may name.")
     rate_limit_per_second: float = Field(
-        2000.0, gt=0, description="Requests per second that one API key may make of one API process, sustained."
+        2000.0,
+        gt=0,
+        description="Requests per second that one API key may make of one API process, sustained.",
     )
     rate_limit_burst: int = Field(4000, ge=1, description="Requests that one API key may make at once.")
     lease_seconds: float = Field(30.0, gt=0, description="A worker that is silent for so long loses its job.")
-    poll_seconds: float = Field(0.1, gt=0, description="Pause of an idle worker between looks at the database.")
-    job_timeout_seconds: float = Field(6 * 3600.0, gt=0, description="A job that runs longer is killed and fails.")
+    poll_seconds: float = Field(
+        0.1, gt=0, description="Pause of an idle worker between looks at the database."
+    )
+    job_timeout_seconds: float = Field(
+        6 * 3600.0, gt=0, description="A job that runs longer is killed and fails."
+    )
     job_memory_bytes: int | None = Field(
         None, ge=64 * MEBIBYTE, description="Memory a job may allocate beyond its start; unset: no limit."
     )
-    max_attempts: int = Field(3, ge=1, description="Times a request is tried when its worker or child process dies.")
+    max_attempts: int = Field(
+        3, ge=1, description="Times a request is tried when its worker or child process dies."
+    )
     max_coalesced: int = Field(10_000, ge=1, description="Most forget requests served by one job.")
     on_inconclusive: str = Field(
         "escalate",
@@ -59,7 +71,11 @@ class Settings(BaseSettings):
     @field_validator("import_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
 
 @lru_cache

@@ -60,7 +60,9 @@ class Storage:
             return
         if self._filesystem.exists(self._path(location, MANIFEST_NAME)):
             raise FileExistsError(location)
-        paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST_NAME]
+        paths = [
+            path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST_NAME
+        ]
         for path in [*paths, directory / MANIFEST_NAME]:
             self._filesystem.put_file(str(path), self._path(location, path.relative_to(directory).as_posix()))
         shutil.rmtree(directory)

@@ -14,9 +14,7 @@ class Event(Base):
     """Something that happened to one forget request, or to the job that serves several."""
 
     __tablename__ = "events"
-    __table_args__ = (
-        CheckConstraint("(forget_request_id IS NULL) <> (job_id IS NULL)", name="one_subject"),
-    )
+    __table_args__ = (CheckConstraint("(forget_request_id IS NULL) <> (job_id IS NULL)", name="one_subject"),)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     forget_request_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("forget_requests.id"), index=True)

@@ -1,0 +1,1 @@
+"""Forget requests: validation, storage, states and history."""
