@@ -10,6 +10,16 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class ForgetSet:
+    """What one job forgets, resolved to records."""
+
+    record_ids: tuple[str, ...] = ()
+    """Every record concerned, those held out included: sorted, none twice."""
+    classes: tuple[str, ...] = ()
+    """Classes that are forgotten whole: sorted, none twice."""
+
+
+@dataclass(frozen=True)
 class SnapshotSummary:
     """What a written snapshot holds."""
 

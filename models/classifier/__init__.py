@@ -1,0 +1,1 @@
+"""Classifiers: labelled rows of numbers, and models that tell their classes apart."""
