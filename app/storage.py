@@ -7,6 +7,7 @@ directory belongs to which version is recorded in the database, never guessed fr
 
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class Storage:
         self._filesystem, root = fsspec.core.url_to_fs(url)
         self._root = str(root)
         self._cache_dir = cache_dir
+        self._fetching = threading.Lock()
         self.is_local = isinstance(self._filesystem, LocalFileSystem)
 
     @contextmanager
@@ -72,14 +74,16 @@ class Storage:
         if self.is_local:
             return Path(self._root) / location
         cached = self._cache_dir / "objects" / location
-        if not cached.exists():
+        with self._fetching:
+            if cached.exists():
+                return cached
             with self.staging() as directory:
                 self._fetch(location, directory)
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     directory.rename(cached)
                 except OSError:
-                    if not cached.exists():  # another thread or process was first otherwise
+                    if not cached.exists():  # otherwise another process was first, with the same contents
                         raise
         return cached
 

