@@ -1,0 +1,59 @@
+"""The one order in which rows are locked: model, dataset, job, forget requests.
+
+Whoever locks rows of more than one of these tables in one transaction takes them in this order and, within a
+table, by ascending id. Two transactions can then wait for each other, never in a circle. Rows may be left out:
+a cancellation locks the job and its requests alone.
+
+The locks are `FOR NO KEY UPDATE`, which a row that merely refers to a locked one (a new forget request of the
+model, say) need not wait for. SQLite has no row locks: there a writing transaction is alone from its first
+statement. Each function reads the row afresh, so what was loaded before the lock was held is never believed.
+"""
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.tables import Dataset, ForgetRequest, Job, Model
+
+
+def lock_model(session: Session, model_id: uuid.UUID) -> Model:
+    """Lock a model's row: its versions and numbers cannot change until the transaction ends."""
+    return session.execute(
+        select(Model)
+        .where(Model.id == model_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def lock_dataset(session: Session, dataset_id: uuid.UUID) -> Dataset:
+    """Lock a dataset's row: its head and numbers cannot change until the transaction ends."""
+    return session.execute(
+        select(Dataset)
+        .where(Dataset.id == dataset_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def lock_job(session: Session, job_id: uuid.UUID) -> Job:
+    """Lock a job's row."""
+    return session.execute(
+        select(Job)
+        .where(Job.id == job_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def lock_requests_of(session: Session, job_id: uuid.UUID) -> Sequence[ForgetRequest]:
+    """Lock the forget requests that a job serves or last served, oldest first."""
+    return session.scalars(
+        select(ForgetRequest)
+        .where(ForgetRequest.job_id == job_id)
+        .order_by(ForgetRequest.created_at, ForgetRequest.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
