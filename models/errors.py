@@ -19,3 +19,7 @@ class UnknownFamilyError(ModelsError):
 
 class UnknownArchitectureError(ModelsError):
     """No installed architecture has this name."""
+
+
+class PluginError(ModelsError):
+    """An installed package offers something that cannot be used; the message names the package."""

@@ -9,10 +9,6 @@ class UnknownMethodError(UnlearningError):
     """The catalog has no such method."""
 
 
-class PluginError(UnlearningError):
-    """An installed package offers methods that the catalog cannot take; the message names the package."""
-
-
 class ConfigurationError(UnlearningError):
     """A method's parameters are unknown or out of range."""
 

@@ -6,18 +6,18 @@ load, with a sentence that names the package (docs/decisions/0003-catalog-and-pl
 """
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 
+from models.errors import PluginError
 from models.families import FAMILIES
+from models.plugins import offers
 from unlearning.catalog import classifier
 from unlearning.catalog.spec import Guarantee, MethodConfig, MethodSpec
-from unlearning.errors import ConfigurationError, PluginError, UnknownMethodError
+from unlearning.errors import ConfigurationError, UnknownMethodError
 
 ENTRY_POINT_GROUP = "expunge.methods"
 BUILT_IN = "expunge"
@@ -74,36 +74,16 @@ def _built_in() -> Iterator[tuple[str, MethodSpec]]:
 
 
 def _plugged_in() -> Iterator[tuple[str, MethodSpec]]:
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=_origin):
-        origin = _origin(entry_point)
-        offered = _load(entry_point)
-        for spec in offered if isinstance(offered, tuple) else (offered,):
+    for offer in offers(ENTRY_POINT_GROUP):
+        for spec in offer.value if isinstance(offer.value, tuple) else (offer.value,):
             try:
-                check_spec(spec)
+                yield offer.package, check_spec(spec)
             except ValueError as error:
-                raise _plugin_error(entry_point, str(error)) from error
-            yield origin, spec
+                raise offer.refusal(str(error)) from error
 
 
-def _load(entry_point: EntryPoint) -> object:
-    had_torch = "torch" in sys.modules
-    try:
-        offered: object = entry_point.load()
-    except Exception as error:  # importing a stranger's module can raise anything
-        raise _plugin_error(
-            entry_point, f"it cannot be imported ({type(error).__name__}: {error})"
-        ) from error
-    if not had_torch and "torch" in sys.modules:
-        raise _plugin_error(
-            entry_point,
-            "importing it imports torch, which the HTTP process must not; "
-            "declare specs in a module apart from their algorithms",
-        )
-    return offered
-
-
-def check_spec(spec: object) -> None:
-    """Check what the type checker cannot see in a package of somebody else.
+def check_spec(spec: object) -> MethodSpec:
+    """Return `spec`, checked for what the type checker cannot see in a package of somebody else.
 
     Raises:
         ValueError: The spec is malformed; the message says how.
@@ -113,6 +93,7 @@ def check_spec(spec: object) -> None:
     problem = next(_problems(spec), None)
     if problem is not None:
         raise ValueError(f"the method {spec.family}/{spec.name} {problem}")
+    return spec
 
 
 def _problems(spec: MethodSpec) -> Iterator[str]:
@@ -159,15 +140,3 @@ def _configuration_problems(spec: MethodSpec) -> Iterator[str]:
 
 def _is_set_of_names(value: object) -> bool:
     return isinstance(value, frozenset) and bool(value) and all(isinstance(name, str) for name in value)
-
-
-def _plugin_error(entry_point: EntryPoint, problem: str) -> PluginError:
-    return PluginError(
-        f"The installed package {_origin(entry_point)!r} offers methods that cannot be used "
-        f"(entry point {entry_point.name} = {entry_point.value}): {problem}. Repair or uninstall it."
-    )
-
-
-def _origin(entry_point: EntryPoint) -> str:
-    # An entry point that was found among installed packages knows its package; one made by hand does not.
-    return entry_point.dist.name if entry_point.dist is not None else entry_point.value

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 from pydantic import Field
 
+from models import plugins
+from models.errors import PluginError
 from unlearning import catalog
 from unlearning.catalog import check_spec, get_method, methods
 from unlearning.catalog.spec import CostInput, Guarantee, MethodConfig, MethodSpec
-from unlearning.errors import ConfigurationError, PluginError, UnknownMethodError
+from unlearning.errors import ConfigurationError, UnknownMethodError
 
 
 class FactorConfig(MethodConfig):
@@ -52,7 +54,7 @@ def plugged_in(monkeypatch):
     def offer(**offers: object) -> None:
         monkeypatch.setitem(sys.modules, "offering", SimpleNamespace(**offers))
         found = [EntryPoint(name, f"offering:{name}", catalog.ENTRY_POINT_GROUP) for name in offers]
-        monkeypatch.setattr(catalog, "entry_points", lambda group: found)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
         catalog._catalog.cache_clear()
 
     yield offer
@@ -108,7 +110,7 @@ def test_plug_in_cannot_replace_a_built_in_method(plugged_in):
 
 def test_plug_in_that_cannot_be_imported_is_named(plugged_in, monkeypatch):
     broken = EntryPoint("broken", "no_such_package.specs:METHODS", catalog.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(catalog, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [broken])
     catalog._catalog.cache_clear()
     with pytest.raises(
         PluginError, match=r"no_such_package.specs:METHODS.*cannot be imported.*ModuleNotFoundError"
