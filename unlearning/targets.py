@@ -1,9 +1,16 @@
 """Torch-free: what can be forgotten."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+
+from models.contracts import ForgetSet
+from models.id_index import IdIndex
+from unlearning.errors import TargetError
+
+NAMED_AT_MOST = 20
+"""How many offending ids a message names."""
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[tuple[Id, ...], Field(min_length=1, description="Ids as strings, none twice.")]
@@ -88,9 +95,71 @@ class ExamplesTarget(_Target):
         return 1
 
 
-Target = Annotated[
-    IdTarget | PairTarget | NodeFeaturesTarget | ExamplesTarget,
-    Field(discriminator="kind", description="What is to be forgotten."),
-]
-TARGET = TypeAdapter[IdTarget | PairTarget | NodeFeaturesTarget | ExamplesTarget](Target)
+AnyTarget = IdTarget | PairTarget | NodeFeaturesTarget | ExamplesTarget
+Target = Annotated[AnyTarget, Field(discriminator="kind", description="What is to be forgotten.")]
+TARGET = TypeAdapter[AnyTarget](Target)
 """Reads a target from JSON or Python values."""
+
+
+def missing_ids(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None) -> list[str]:
+    """Return the ids of `target` that the index does not know, in the target's order.
+
+    Args:
+        index: Index of the snapshot that the model has learned.
+        target: Records, subjects or classes.
+        also: Index of another state of the same data set; an id that it knows is not missing.
+
+    Raises:
+        TargetError: The target is of a kind that is not about records.
+    """
+    missing = _missing(index, target)
+    if not missing or also is None:
+        return missing
+    elsewhere = set(_missing(also, target))
+    return [name for name in missing if name in elsewhere]
+
+
+def resolve_target(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None) -> ForgetSet:
+    """Find every record of the indexed snapshot, training or held out, that the target is about.
+
+    Args:
+        index: Index of the snapshot that the model has learned; the answer holds records of it alone.
+        target: Records, subjects or classes.
+        also: Index of another state of the same data set; what it knows counts as existing.
+
+    Raises:
+        TargetError: The target is of a kind that is not about records, or names something that no longer
+            exists; the message names the first 20.
+    """
+    missing = missing_ids(index, target, also=also)
+    if missing:
+        raise TargetError(
+            f"{len(missing)} of the target's {target.kind} no longer exist in the data set: "
+            f"{', '.join(map(repr, missing[:NAMED_AT_MOST]))}{' …' if len(missing) > NAMED_AT_MOST else ''}."
+        )
+    return ForgetSet(record_ids=tuple(sorted(_records(index, target))), classes=_classes(target))
+
+
+def _missing(index: IdIndex, target: AnyTarget) -> list[str]:
+    match target:
+        case IdTarget(kind="records", ids=ids):
+            return index.missing_records(ids)
+        case IdTarget(kind="subjects", ids=ids):
+            return index.missing_subjects(ids)
+        case IdTarget(kind="classes", ids=ids):
+            return index.missing_classes(ids)
+    raise TargetError(f"A target of kind {target.kind} does not name records.")
+
+
+def _records(index: IdIndex, target: AnyTarget) -> set[str]:
+    """Return the records of a target whose kind `_missing` has accepted."""
+    ids = cast("IdTarget", target).ids
+    if target.kind == "records":
+        return set(ids).difference(index.missing_records(ids))
+    if target.kind == "subjects":
+        return set(index.records_of_subjects(ids))
+    return set(index.records_of_classes(ids))
+
+
+def _classes(target: AnyTarget) -> tuple[str, ...]:
+    return tuple(sorted(target.ids)) if isinstance(target, IdTarget) and target.kind == "classes" else ()
