@@ -1,0 +1,1 @@
+"""The algorithms: one file per method, in one folder per family."""

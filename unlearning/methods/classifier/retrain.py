@@ -1,0 +1,58 @@
+"""Retraining: train anew, as the model was trained, on the records that remain.
+
+The definition of forgetting, and the last rung of every ladder. Source: Ginart et al. 2019, arXiv 1907.05012, and
+Bourtoule et al. 2021, arXiv 1912.03817, who call this the naive way. Guarantee: exact by provenance, apart from
+parts that the architecture keeps frozen. Limit: the cost of training.
+"""
+
+from typing import Any
+
+import torch
+
+from models.architectures import get_architecture
+from models.classifier.data import ClassifierData
+from models.contracts import ForgetSet, Progress
+from unlearning.catalog.classifier import RetrainConfig
+from unlearning.errors import MethodError
+
+
+def run(
+    model: Any,
+    data: ClassifierData,
+    forget: ForgetSet,
+    config: RetrainConfig,
+    *,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Any:
+    """Train on `data` less the forget set.
+
+    Raises:
+        MethodError: A record is not in the data, or what remains cannot be trained on.
+    """
+    missing = data.missing(forget.record_ids)
+    if missing:
+        raise MethodError(f"{len(missing)} records to forget are not in the data: {', '.join(missing[:20])}.")
+    remaining = data.without(forget.record_ids)
+    return update(model, data, remaining, config, generator=generator, progress=progress)
+
+
+def update(
+    model: Any,
+    data: ClassifierData,  # noqa: ARG001 - part of every update's contract; retraining needs only the target
+    target_data: ClassifierData,
+    config: RetrainConfig,  # noqa: ARG001 - part of every method's contract; there is nothing to configure
+    *,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Any:
+    """Train on `target_data`.
+
+    Raises:
+        MethodError: It cannot be trained on.
+    """
+    runtime = get_architecture("classifier", model.architecture).runtime()
+    try:
+        return runtime.retrain(model, target_data, seed=generator.initial_seed(), progress=progress)
+    except ValueError as error:
+        raise MethodError(f"Retraining is not possible: {error}.") from error
