@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 MAX_DEPTH = 32
 """Levels of nesting in a body; every schema needs far fewer."""
@@ -38,13 +39,16 @@ def is_storable_text(text: str) -> bool:
     """
     if "\0" in text:
         return False
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _children(node: object) -> Iterable[object]:
     if isinstance(node, str):
-        if not is_storable_text(node):
-            raise ValueError("text must hold neither NUL characters nor lone surrogates")
+        _storable(node)
     elif isinstance(node, dict):
         return [*node, *node.values()]
     elif isinstance(node, list):
@@ -52,3 +56,13 @@ def _children(node: object) -> Iterable[object]:
     elif isinstance(node, float) and not math.isfinite(node):
         raise ValueError("numbers must be finite")
     return ()
+
+
+def _storable(text: str) -> str:
+    if not is_storable_text(text):
+        raise ValueError("text must hold neither NUL characters nor lone surrogates")
+    return text
+
+
+StorableText = Annotated[str, AfterValidator(_storable)]
+"""Text from outside a body (a query parameter, say) that goes into a statement."""

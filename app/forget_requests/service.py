@@ -1,0 +1,223 @@
+"""Decisions about forget requests. Nothing here commits."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, cast
+
+from app.call import Answer, ScopeMissingError, Work
+from app.forget_requests import repository
+from app.forget_requests.errors import (
+    CallbacksNotAvailableError,
+    DueTooEarlyError,
+    ForgetRequestNotFoundError,
+    TargetErasedError,
+    UnknownDatasetError,
+    UnknownModelError,
+)
+from app.forget_requests.repository import History, ModelState
+from app.forget_requests.schemas import (
+    EVERY_MODEL,
+    Filters,
+    ForgetRequestCreate,
+    ForgetRequestList,
+    ForgetRequestRead,
+    RetryCreate,
+)
+from app.forget_requests.states import change_status, status_event
+from app.forget_requests.validation import check_target, group_key, settle_parameters
+from app.paging import Cursor, Page
+from app.tables import Event, ForgetRequest, Job
+from app.tables.base import new_id
+from app.tables.forget_request import RequestStatus
+from app.tables.job import JobState
+from app.timestamps import add_months
+from app.trust.scopes import Scope
+from unlearning.planner import GuaranteeAsked
+from unlearning.targets import TARGET
+
+MONTHS_TO_ANSWER = 1
+"""GDPR Art. 12(3): without undue delay, and in any event within one month of receipt."""
+
+RETRY_AFTER_SECONDS = 1
+RECEIVED = "Received and checked; waits for a worker."
+
+
+def submit(work: Work, body: ForgetRequestCreate) -> Answer:
+    """Store one request, or one per model of a dataset: all of them or none."""
+    if body.callback_url is not None:
+        raise CallbacksNotAvailableError
+    if body.due_at is not None and body.due_at <= work.now:
+        raise DueTooEarlyError(body.due_at)
+    if body.dataset is not None:
+        states = _models_of(work, body.dataset)
+        requests = [_store(work, body, state) for state in states]
+        items = [_shown(work, request, state.name) for request, state in zip(requests, states, strict=True)]
+        return Answer(ForgetRequestList(items=items), 202, retry_after=RETRY_AFTER_SECONDS)
+    state = _model(work, body.model)
+    request = _store(work, body, state)
+    return _accepted(work, request, state.name)
+
+
+def show(work: Work, request_id: uuid.UUID) -> ForgetRequestRead:
+    """Show one request that the key may see."""
+    request, model = get_visible(work, request_id)
+    return _shown(work, request, model)
+
+
+def list_page(work: Work, filters: Filters, cursor: Cursor | None, limit: int) -> Page[ForgetRequestRead]:
+    """List the requests that the key may see, newest first."""
+    page = repository.page(work.session, work.caller.models, filters, work.now, cursor, limit)
+    names = repository.model_names(work.session, page.rows)
+    return Page([_shown(work, request, names[request.model_id]) for request in page.rows], page.next)
+
+
+def history(work: Work, request_id: uuid.UUID, after: int, limit: int) -> History:
+    """Return a part of a request's history."""
+    get_visible(work, request_id)
+    return repository.history(work.session, request_id, after, limit=limit)
+
+
+def cancel(work: Work, request_id: uuid.UUID) -> Answer:
+    """Cancel at once what does not run, and ask the worker to stop what does."""
+    _, model = get_visible(work, request_id)
+    request, job = repository.lock(work.session, request_id)
+    if request.status is not RequestStatus.RUNNING or job is None:
+        change_status(work.session, [request], RequestStatus.CANCELLED, "Cancelled by the client.", work.now)
+        return Answer(_shown(work, request, model), 200)
+    if request.cancel_requested_at is None:
+        _ask_to_stop(work, request, job)
+    return Answer(_shown(work, request, model), 202, retry_after=RETRY_AFTER_SECONDS)
+
+
+def retry(work: Work, request_id: uuid.UUID, body: RetryCreate) -> Answer:
+    """Put a request that failed, or that waits for a person, back into the queue."""
+    _, model = get_visible(work, request_id)
+    request, _ = repository.lock(work.session, request_id)
+    change_status(work.session, [request], RequestStatus.PENDING, "Submitted again by the client.", work.now)
+    if request.target is None:
+        raise TargetErasedError(request)
+    state = repository.model_state_by_id(work.session, request.model_id)
+    check_target(work.runtime, state, TARGET.validate_python(request.target))
+    same_method = body.method is None or body.method == request.method
+    parameters = body.parameters if body.parameters is not None else request.parameters if same_method else {}
+    _demand(
+        work,
+        request,
+        state,
+        guarantee=body.guarantee or cast("GuaranteeAsked", request.guarantee),
+        method=body.method or request.method,
+        parameters=parameters,
+    )
+    request.attempts = 0
+    request.split = ""
+    request.cancel_requested_at = None
+    return _accepted(work, request, model)
+
+
+def get_visible(work: Work, request_id: uuid.UUID) -> tuple[ForgetRequest, str]:
+    """Return a request and its model's name.
+
+    Raises:
+        ForgetRequestNotFoundError: There is none, or the key is limited to other models.
+    """
+    found = repository.find(work.session, request_id, work.caller.models)
+    if found is None:
+        raise ForgetRequestNotFoundError(request_id)
+    return found
+
+
+def _model(work: Work, name: str) -> ModelState:
+    # Asked before looking: a key limited to some models cannot find out which others there are.
+    work.caller.require(Scope.REQUESTS_WRITE, name)
+    state = repository.model_state(work.session, name)
+    if state is None:
+        raise UnknownModelError(name)
+    return state
+
+
+def _models_of(work: Work, dataset_id: uuid.UUID) -> list[ModelState]:
+    states = repository.model_states_of_dataset(work.session, dataset_id)
+    if not states:
+        raise UnknownDatasetError(dataset_id)
+    allowed = work.caller.models
+    if allowed is not None and not allowed.issuperset(state.name for state in states):
+        raise ScopeMissingError(Scope.REQUESTS_WRITE, EVERY_MODEL)
+    return states
+
+
+def _store(work: Work, body: ForgetRequestCreate, state: ModelState) -> ForgetRequest:
+    check_target(work.runtime, state, body.target)
+    request = ForgetRequest(
+        id=new_id(),
+        model_id=state.model_id,
+        api_key_id=work.caller.key_id,
+        target=body.target.model_dump(mode="json"),
+        target_kind=body.target.kind,
+        target_count=body.target.count,
+        split="",
+        attempts=0,
+        status=RequestStatus.PENDING,
+        reason=RECEIVED,
+        reference=body.reference,
+        due_at=body.due_at or add_months(work.now, MONTHS_TO_ANSWER),
+        created_at=work.now,
+        updated_at=work.now,
+    )
+    _demand(
+        work,
+        request,
+        state,
+        guarantee=body.guarantee,
+        method=body.method,
+        parameters=body.parameters,
+    )
+    work.session.add_all([request, status_event(request, RECEIVED, work.now)])
+    return request
+
+
+def _demand(
+    work: Work,
+    request: ForgetRequest,
+    state: ModelState,
+    *,
+    guarantee: GuaranteeAsked,
+    method: str,
+    parameters: Mapping[str, Any],
+) -> None:
+    """Let a request ask for a method and guarantee that its model can be served by."""
+    settled = settle_parameters(
+        work.runtime, state, request.target_kind, guarantee=guarantee, method=method, parameters=parameters
+    )
+    request.guarantee = guarantee
+    request.method = method
+    request.parameters = settled
+    request.group_key = group_key(guarantee, method, settled)
+
+
+def _ask_to_stop(work: Work, request: ForgetRequest, job: Job) -> None:
+    request.cancel_requested_at = work.now
+    request.updated_at = work.now
+    if job.state is JobState.RUNNING:
+        job.state = JobState.CANCELLING
+    work.session.add(
+        Event(
+            forget_request_id=request.id,
+            type="cancel_requested",
+            status=request.status.value,
+            reason="The client asked for it to be cancelled; the worker is being stopped.",
+            created_at=work.now,
+        )
+    )
+
+
+def _accepted(work: Work, request: ForgetRequest, model: str) -> Answer:
+    return Answer(
+        _shown(work, request, model),
+        202,
+        location=f"/v1/forget-requests/{request.id}",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+def _shown(work: Work, request: ForgetRequest, model: str) -> ForgetRequestRead:
+    return ForgetRequestRead.of(request, model, work.now)
