@@ -30,14 +30,14 @@ class UnknownModelError(ServiceError):
         super().__init__(f"There is no model {name!r}; GET /v1/models lists those there are.")
 
 
-class UnknownDatasetError(ServiceError):
-    """The body names a dataset that no model was made from."""
+class DatasetWithoutModelsError(ServiceError):
+    """The body names a dataset that is not there, or that no model was made from."""
 
-    status, slug, title = 422, "unknown-dataset", "Unknown dataset"
+    status, slug, title = 422, "dataset-without-models", "Dataset without models"
 
     def __init__(self, dataset_id: uuid.UUID) -> None:
         super().__init__(
-            f"There is no dataset {dataset_id} with a model; GET /v1/datasets lists all datasets."
+            f"There is no model over a dataset {dataset_id}; GET /v1/models lists the models there are."
         )
 
 

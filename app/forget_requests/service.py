@@ -8,10 +8,10 @@ from app.call import Answer, ScopeMissingError, Work
 from app.forget_requests import repository
 from app.forget_requests.errors import (
     CallbacksNotAvailableError,
+    DatasetWithoutModelsError,
     DueTooEarlyError,
     ForgetRequestNotFoundError,
     TargetErasedError,
-    UnknownDatasetError,
     UnknownModelError,
 )
 from app.forget_requests.repository import History, ModelState
@@ -138,7 +138,7 @@ def _model(work: Work, name: str) -> ModelState:
 def _models_of(work: Work, dataset_id: uuid.UUID) -> list[ModelState]:
     states = repository.model_states_of_dataset(work.session, dataset_id)
     if not states:
-        raise UnknownDatasetError(dataset_id)
+        raise DatasetWithoutModelsError(dataset_id)
     allowed = work.caller.models
     if allowed is not None and not allowed.issuperset(state.name for state in states):
         raise ScopeMissingError(Scope.REQUESTS_WRITE, EVERY_MODEL)
