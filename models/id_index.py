@@ -23,6 +23,8 @@ NAMED_AT_MOST = 20
 _APPLICATION_ID = 0x58504944  # "XPID", so that another SQLite file is not mistaken for an index
 _FORMAT = 1
 _PAGE_OF_IDS = 10_000
+_OF_SUBJECTS = "subject IN (SELECT value FROM json_each(?))"
+_OF_CLASSES = "class IN (SELECT number FROM classes WHERE name IN (SELECT value FROM json_each(?)))"
 _SCHEMA = """
 CREATE TABLE summary (records INTEGER NOT NULL, subjects INTEGER NOT NULL);
 CREATE TABLE classes (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -117,13 +119,19 @@ class IdIndex:
 
     def records_of_subjects(self, subjects: Iterable[str]) -> list[str]:
         """Return the ids of all records about any of these subjects, by position; unknown subjects add none."""
-        return self._gather("subject IN (SELECT value FROM json_each(?))", subjects)
+        return self._gather(_OF_SUBJECTS, subjects)
 
     def records_of_classes(self, names: Iterable[str]) -> list[str]:
         """Return the ids of all records of any of these classes, by position; unknown classes add none."""
-        return self._gather(
-            "class IN (SELECT number FROM classes WHERE name IN (SELECT value FROM json_each(?)))", names
-        )
+        return self._gather(_OF_CLASSES, names)
+
+    def count_of_subjects(self, subjects: Iterable[str]) -> int:
+        """Return how many records are about any of these subjects."""
+        return self._count(_OF_SUBJECTS, subjects)
+
+    def count_of_classes(self, names: Iterable[str]) -> int:
+        """Return how many records belong to any of these classes."""
+        return self._count(_OF_CLASSES, names)
 
     def positions(self, record_ids: Iterable[str]) -> list[int]:
         """Return each record's position in the snapshot's arrays, in the order of `record_ids`.
@@ -204,6 +212,12 @@ class IdIndex:
         query = f"SELECT id FROM records WHERE {condition} ORDER BY number"  # noqa: S608 - conditions are this class's own
         with self._borrow() as connection:
             return [name for (name,) in connection.execute(query, (_to_json(names),))]
+
+    def _count(self, condition: str, names: Iterable[str]) -> int:
+        query = f"SELECT count(*) FROM records WHERE {condition}"  # noqa: S608 - conditions are this class's own
+        with self._borrow() as connection:
+            count: int = connection.execute(query, (_to_json(names),)).fetchone()[0]
+        return count
 
 
 class IndexBuilder:

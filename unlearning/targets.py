@@ -140,6 +140,22 @@ def resolve_target(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = 
     return ForgetSet(record_ids=tuple(sorted(_records(index, target))), classes=_classes(target))
 
 
+def count_records(index: IdIndex, target: AnyTarget) -> int:
+    """Count the records that `resolve_target` would find, without reading their ids; unknown ids count nothing.
+
+    Raises:
+        TargetError: The target is of a kind that is not about records.
+    """
+    match target:
+        case IdTarget(kind="records", ids=ids):
+            return len(ids) - len(index.missing_records(ids))
+        case IdTarget(kind="subjects", ids=ids):
+            return index.count_of_subjects(ids)
+        case IdTarget(kind="classes", ids=ids):
+            return index.count_of_classes(ids)
+    raise TargetError(f"A target of kind {target.kind} does not name records.")
+
+
 def _missing(index: IdIndex, target: AnyTarget) -> list[str]:
     match target:
         case IdTarget(kind="records", ids=ids):

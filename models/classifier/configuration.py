@@ -1,11 +1,14 @@
 """Torch-free: what describes a classifier: the analytic model's `config.json`, and its training recipe."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.errors import CheckpointError
+
+MAX_WIDTH = 1 << 30
+"""Largest width of a layer or of the input: what costs are computed from must stay finite."""
 
 FITTED_ON_NO_RECORDS = frozenset({"nothing", "public"})
 """Declarations under which an exactly unlearned head makes an exactly unlearned model."""
@@ -22,7 +25,9 @@ class BackboneConfig(BaseModel):
     fitted_on: Literal["nothing", "public", "training_data", "unknown"] = Field(
         "nothing", description="What data shaped it, as declared; audits and certificates repeat it."
     )
-    widths: tuple[int, ...] = Field((), description="Output width of each layer, first to last.")
+    widths: tuple[Annotated[int, Field(ge=1, le=MAX_WIDTH)], ...] = Field(
+        (), description="Output width of each layer, first to last."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,7 +80,7 @@ class AnalyticConfig(BaseModel):
     architecture: Literal["analytic"] = "analytic"
     format: Literal[1] = 1
     classes: tuple[str, ...] = Field(min_length=1, description="Class names; a label is an index into them.")
-    input_width: int = Field(ge=1)
+    input_width: int = Field(ge=1, le=MAX_WIDTH)
     feature_dim: int = Field(ge=1, le=16_384)
     gamma: float = Field(gt=0)
     seed: int = Field(description="Seed the random projection was drawn with.")

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from models.id_index import IdIndex
 from unlearning.errors import TargetError
-from unlearning.targets import TARGET, missing_ids, resolve_target
+from unlearning.targets import TARGET, count_records, missing_ids, resolve_target
 
 
 def target(kind, *ids):
@@ -95,6 +95,25 @@ def test_another_state_of_the_data_counts_as_existing_but_adds_no_records(index,
 
 def test_subject_of_the_newer_state_alone_resolves_to_nothing_here(index, newer):
     assert resolve_target(index, target("subjects", "eve"), also=newer).record_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids"),
+    [
+        ("records", ["r1", "r4", "zz"]),
+        ("subjects", ["ann", "bob", "zoe"]),
+        ("classes", ["dog", "emu", "yak"]),
+    ],
+)
+def test_count_is_what_resolving_finds(index, kind, ids):
+    known = target(kind, *ids[:-1])
+    assert count_records(index, known) == len(resolve_target(index, known).record_ids)
+    assert count_records(index, target(kind, *ids)) == count_records(index, known)
+
+
+def test_count_refuses_foreign_kinds_too(index):
+    with pytest.raises(TargetError, match="does not name records"):
+        count_records(index, target("users", "r1"))
 
 
 @given(st.permutations(["r1", "r2", "r3", "r4"]), st.integers(1, 4))
