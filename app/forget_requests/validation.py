@@ -104,11 +104,10 @@ def _plan(
 
 @lru_cache(maxsize=1024)
 def describe_version(storage: Storage, family: str, version_location: str) -> Mapping[str, Any]:
-    """Return what the planner wants to know of a version, without torch.
+    """Return what the family says of a version, by the checkpoint's `config.json`; its files never change.
 
     Raises:
         UnknownArchitectureError: The package that brought its architecture is gone.
     """
-    """Return what the family says of a version, by the checkpoint's `config.json`; its files never change."""
     path = storage.materialise(version_location) / CONFIG_NAME
     return describe_config(family, json.loads(path.read_bytes()))
