@@ -1,0 +1,220 @@
+"""Reading data files from outside as batches of checked records; torch-free.
+
+Memory is bounded by a batch of about a megabyte and one line, whatever the size of the file.
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.classifier.npz import read_npz
+from models.classifier.rows import (
+    Batch,
+    Row,
+    batch_length,
+    check_exact_integers,
+    check_expansion,
+    check_width,
+    collect,
+    to_features,
+    to_name,
+    to_split,
+    to_subject,
+)
+from models.errors import DatasetError
+from models.strict_json import parse_object
+
+MAX_LINE_BYTES: Final = 16 << 20
+
+_REQUIRED: Final = frozenset({"id", "label"})
+_OPTIONAL: Final = frozenset({"subject", "split"})
+_RECORD_DEPTH: Final = 2  # a record is an object with a list in it
+
+
+def read_batches(path: Path) -> Iterator[Batch]:
+    """Yield the records of a data file; its suffix tells the format.
+
+    Raises:
+        DatasetError: The file is malformed; the message names the line or record.
+    """
+    try:
+        reader = _READERS[path.suffix]
+    except KeyError:
+        raise DatasetError(f"{path.name} has an unknown format; use {', '.join(sorted(_READERS))}.") from None
+    return reader(path)
+
+
+def _read_csv(path: Path) -> Iterator[Batch]:
+    return collect(path.name, _csv_rows(path))
+
+
+def _read_jsonl(path: Path) -> Iterator[Batch]:
+    return collect(path.name, _jsonl_rows(path))
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    lines = _lines(path)
+    try:
+        header = _split_line(next(lines, (1, ""))[1])
+        features = _feature_columns(header)
+    except ValueError as error:
+        raise DatasetError(f"{path.name}, line 1: {error}.") from error
+    place = {name: position for position, name in enumerate(header)}
+    for number, line in lines:
+        try:
+            fields = _split_line(line)
+            if len(fields) != len(header):
+                raise ValueError(f"it has {len(fields)} fields, but the header has {len(header)}")  # noqa: TRY301 - located below
+            yield Row(
+                id=to_name(fields[place["id"]], "id"),
+                label=to_name(fields[place["label"]], "label"),
+                subject=to_subject(fields[place["subject"]] if "subject" in place else None),
+                split=to_split(fields[place["split"]] if "split" in place else None),
+                features=[float(fields[place[name]]) for name in features],
+            )
+        except ValueError as error:
+            raise DatasetError(f"{path.name}, line {number}: {error}.") from error
+
+
+def _split_line(line: str) -> list[str]:
+    """Split one line. A record is one line: ids hold no line breaks, so a quoted one is an error."""
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"it is not valid CSV ({error})") from error
+
+
+def _feature_columns(names: Sequence[str]) -> list[str]:
+    """Return the names of the feature columns, f0 and so on, in their numerical order.
+
+    Raises:
+        ValueError: A column is missing, unexpected or there twice.
+    """
+    features = [
+        f"f{number}" for number in range(len(names) - len(_OPTIONAL.intersection(names)) - len(_REQUIRED))
+    ]
+    expected = {*_REQUIRED, *_OPTIONAL.intersection(names), *features}
+    if unexpected := [name for name in names if name not in expected]:
+        raise ValueError(
+            f"unexpected column {unexpected[0][:100]!r}; the columns are id, label, optionally subject and split,"
+            " and the features f0, f1, and so on without a gap"
+        )
+    if missing := sorted(expected.difference(names)):
+        raise ValueError(f"the column {missing[0]!r} is missing, or another one is there twice")
+    check_width(len(features))
+    return features
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    width = None
+    for number, line in _lines(path):
+        try:
+            row = _parse_record(line)
+            if width is not None and len(row.features) != width:
+                raise ValueError(f"it has {len(row.features)} features, but the lines before have {width}")  # noqa: TRY301 - located below
+        except (ValueError, OverflowError) as error:
+            raise DatasetError(f"{path.name}, line {number}: {error}.") from error
+        width = len(row.features)
+        yield row
+
+
+def _parse_record(line: str) -> Row:
+    record = parse_object(line, max_depth=_RECORD_DEPTH)
+    required = {*_REQUIRED, "features"}
+    if missing := sorted(required - record.keys()):
+        raise ValueError(f"the field {missing[0]!r} is missing")
+    if unexpected := sorted(record.keys() - required - _OPTIONAL):
+        raise ValueError(f"unexpected field {unexpected[0][:100]!r}")
+    return Row(
+        id=to_name(record["id"], "id"),
+        label=to_name(record["label"], "label"),
+        subject=to_subject(record.get("subject")),
+        split=to_split(record.get("split")),
+        features=_parse_features(record["features"]),
+    )
+
+
+def _parse_features(values: object) -> list[float]:
+    if not isinstance(values, list) or not {*map(type, values)} <= {int, float}:
+        raise ValueError("the features are not a list of numbers")
+    check_width(len(values))
+    if int in map(type, values):
+        check_exact_integers(np.array([value for value in values if type(value) is int], object))
+    return [float(value) for value in values]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers from 1."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise DatasetError(f"{path.name}, line {number}: it is longer than {MAX_LINE_BYTES} bytes.")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+            except UnicodeDecodeError:
+                raise DatasetError(f"{path.name}, line {number}: it is not UTF-8 text.") from None
+            if text and not text.isspace():
+                yield number, text
+
+
+def _read_parquet(path: Path) -> Iterator[Batch]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - optional, and too heavy for a process that never sees such a file
+        from pyarrow import parquet  # noqa: PLC0415 - as above
+    except ImportError:
+        raise DatasetError(
+            "Parquet files need pyarrow, which is not installed: `pip install 'expunge[parquet]'`."
+        ) from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            features = _feature_columns(names)
+            row_bytes = 8 * len(features)
+            check_expansion(path.name, file.metadata.num_rows * row_bytes, path.stat().st_size)
+            start = 0
+            for table in file.iter_batches(batch_size=batch_length(row_bytes)):
+                columns = dict(zip(names, table.columns, strict=True))
+                yield _parquet_batch(path.name, columns, features, start)
+                start += table.num_rows
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path.name} is not a usable Parquet file: {error}.") from error
+
+
+def _parquet_batch(source: str, columns: Mapping[str, Any], features: list[str], start: int) -> Batch:
+    def convert(name: str, to_value: Callable[[object], Any]) -> list[Any]:
+        values = columns[name].to_pylist() if name in columns else [None] * len(columns["id"])
+        return [_at(number, to_value, value) for number, value in enumerate(values, start)]
+
+    return Batch(
+        source=source,
+        ids=convert("id", lambda value: to_name(value, "id")),
+        labels=convert("label", lambda value: to_name(value, "label")),
+        subjects=convert("subject", to_subject),
+        splits=convert("split", to_split),
+        features=np.column_stack([_parquet_feature(name, columns[name]) for name in features]),
+    )
+
+
+def _parquet_feature(name: str, column: Any) -> npt.NDArray[Any]:
+    if column.null_count:
+        raise ValueError(f"the column {name!r} has missing values")
+    return to_features(column.to_numpy(zero_copy_only=False))
+
+
+def _at(number: int, to_value: Callable[[object], Any], value: object) -> Any:
+    try:
+        return to_value(value)
+    except ValueError as error:
+        raise ValueError(f"record number {number} (counting from 0): {error}") from error
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Batch]]] = MappingProxyType(
+    {".csv": _read_csv, ".jsonl": _read_jsonl, ".npz": read_npz, ".parquet": _read_parquet}
+)
