@@ -1,5 +1,6 @@
 """Settings of the service: the only place that reads the environment."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
         64 * GIBIBYTE, ge=1024, description="Largest upload accepted, all files together."
     )
     max_target_ids: int = Field(100_000, ge=1, description="Most ids one forget request may name.")
+    max_event_streams: int = Field(200, ge=1, description="Most event streams one API process serves at once.")
     rate_limit_per_second: float = Field(
         2000.0,
         gt=0,
@@ -76,6 +78,14 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return this process's environment with these settings in it, for a child process that reads its own."""
+    values = settings.model_dump()
+    values["import_roots"] = ",".join(settings.import_roots)
+    named = {f"EXPUNGE_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return {**os.environ, **named}
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""API keys: making, listing and revoking them."""
+"""API keys: making, listing, rotating and revoking them."""
 
 import datetime as dt
 import hashlib
@@ -19,6 +19,10 @@ HINT_CHARACTERS = 9
 
 class UnknownKeyError(Exception):
     """There is no API key with this id."""
+
+
+class KeyNotUsableError(Exception):
+    """The key was revoked or has expired: there is nothing left to rotate."""
 
 
 def create_key(
@@ -61,9 +65,40 @@ def revoke_key(session: Session, key_id: uuid.UUID) -> ApiKey:
     Raises:
         UnknownKeyError: There is no such key.
     """
+    key = _get_key(session, key_id)
+    if key.revoked_at is None:
+        key.revoked_at = dt.datetime.now(dt.UTC)
+    return key
+
+
+def rotate_key(session: Session, key_id: uuid.UUID, *, grace: dt.timedelta) -> tuple[ApiKey, str]:
+    """Make a successor with the same name, scopes, models and lifetime; the old key ends after `grace`.
+
+    Raises:
+        UnknownKeyError: There is no such key.
+        KeyNotUsableError: It has ended already.
+    """
+    key = _get_key(session, key_id)
+    now = dt.datetime.now(dt.UTC)
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        raise KeyNotUsableError(f"The API key {key_id} has ended already; make a new one.")
+    lifetime = key.expires_at - key.created_at if key.expires_at is not None else None
+    successor = create_key(
+        session,
+        name=key.name,
+        scopes=[Scope(scope) for scope in key.scopes],
+        models=key.models,
+        expires_at=now + lifetime if lifetime is not None else None,
+    )
+    if grace:
+        key.expires_at = min(key.expires_at or now + grace, now + grace)
+    else:
+        key.revoked_at = now
+    return successor
+
+
+def _get_key(session: Session, key_id: uuid.UUID) -> ApiKey:
     key = session.get(ApiKey, key_id)
     if key is None:
         raise UnknownKeyError(f"There is no API key {key_id}.")
-    if key.revoked_at is None:
-        key.revoked_at = dt.datetime.now(dt.UTC)
     return key

@@ -1,0 +1,5 @@
+"""`python -m app.cli`: the same command without its entry point."""
+
+from app.cli.program import main
+
+main()

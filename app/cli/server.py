@@ -1,0 +1,155 @@
+"""`serve`, `api`, `worker` and `migrate`: the service's own processes."""
+
+import threading
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from app.cli.database import open_current_database, open_database
+from app.cli.errors import CommandError
+from app.cli.logs import configure_logging
+from app.cli.output import JsonFlag, print_json, say
+from app.cli.signals import on_stop_signals
+from app.cli.worker_process import WorkerProcess
+from app.database import Database
+from app.schema import current_revision, head_revision, migrate, require_current_schema
+from app.settings import Settings, get_settings
+from app.trust.keys import any_key, create_key
+from app.trust.scopes import Scope
+
+HostOption = Annotated[
+    str | None, typer.Option(help="Address to listen on.  [default: EXPUNGE_HOST]", show_default=False)
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port to listen on, 0 for a free one.  [default: EXPUNGE_PORT]",
+        show_default=False,
+    ),
+]
+AccessLogFlag = Annotated[bool, typer.Option("--access-log", help="Log every request to standard error.")]
+
+
+def add_commands(program: typer.Typer) -> None:
+    """Add this module's commands."""
+    program.command("serve")(serve)
+    program.command("api")(api)
+    program.command("worker")(worker)
+    program.command("migrate")(migrate_command)
+
+
+def serve(
+    *,
+    host: HostOption = None,
+    port: PortOption = None,
+    access_log: AccessLogFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the API and one worker.
+
+    An empty database is set up, and its first admin key printed once. With --json the first line on standard output is an object with `url` and `api_key` (null unless one was
+    made), printed once requests are answered. A worker that dies is started again; one that dies at once
+    again and again ends the service with status 1.
+    """
+    from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
+
+    settings = _with_address(get_settings(), host, port)
+    configure_logging()
+    with closing(listen(settings)) as listener:
+        url = listening_url(settings, listener)
+        secret = _prepare_database(settings)
+        if not as_json:
+            _greet(url, secret)
+        announcement = {"url": url, "api_key": secret} if as_json else None
+        server = Server(settings, announcement, access_log=access_log)
+        with WorkerProcess(settings, on_giving_up=server.stop) as worker_process:
+            server.run_until_stopped(listener)
+    if worker_process.gave_up:
+        raise CommandError("The worker ends as soon as it starts, so the service was stopped; see its log.")
+
+
+def api(
+    *,
+    host: HostOption = None,
+    port: PortOption = None,
+    access_log: AccessLogFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the API alone.
+
+    Start as many as you like over one PostgreSQL database. With --json the first line on standard output is an object with `url`, printed once requests are answered.
+    """
+    from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
+
+    settings = _with_address(get_settings(), host, port)
+    configure_logging()
+    with open_current_database():
+        pass  # The server would refuse an old schema too, but with a traceback around the sentence.
+    with closing(listen(settings)) as listener:
+        url = listening_url(settings, listener)
+        Server(settings, {"url": url} if as_json else None, access_log=access_log).run_until_stopped(listener)
+
+
+def worker() -> None:
+    """Run one worker.
+
+    Start as many as you like, on any machine that reaches the database and the storage.
+    """
+    from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
+
+    settings = get_settings()
+    configure_logging()
+    with open_current_database():
+        pass  # An old schema is a sentence here, before any process is started.
+    stop = threading.Event()
+    with on_stop_signals(stop.set):
+        run_worker(settings, stop=stop)
+
+
+def migrate_command(*, as_json: JsonFlag = False) -> None:
+    """Bring the database's schema up to date.
+
+    Doing it again changes nothing. Stop every other process of the service first.
+    """
+    with open_database(get_settings()) as database:
+        before, after = current_revision(database), head_revision(database)
+        if before != after:
+            migrate(database)
+    if as_json:
+        print_json({"from": before, "to": after})
+    elif before == after:
+        typer.echo(f"The schema is at revision {after} already.")
+    else:
+        typer.echo(f"The schema went from revision {before or 'none'} to {after}.")
+
+
+def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    chosen = {"host": host, "port": port}
+    return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+
+
+def _prepare_database(settings: Settings) -> str | None:
+    """Set up an empty database, refuse an old one; return the first admin key's secret if it was made now."""
+    with open_database(settings) as database:
+        if current_revision(database) is None:
+            migrate(database)
+        require_current_schema(database)
+        return _first_key(database)
+
+
+def _first_key(database: Database) -> str | None:
+    with database.write() as session:
+        if any_key(session):
+            return None
+        _, secret = create_key(session, name="first", scopes=[Scope.ADMIN])
+        return secret
+
+
+def _greet(url: str, secret: str | None) -> None:
+    if secret is not None:
+        say("First admin key, shown this once:")
+        typer.echo(secret)
+    say(f"Expunge serves on {url}; its API is described at {url}/docs. Ctrl-C stops it.")
