@@ -2,11 +2,35 @@
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LIMIT_KEY = "expunge.body_limit"
+
+
+class Limit:
+    """How many bytes one call's body may have; an endpoint that streams to disk raises it."""
+
+    def __init__(self, max_bytes: int, max_upload_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._max_upload_bytes = max_upload_bytes
+
+    def expect_upload(self) -> None:
+        """Allow what an upload may have."""
+        self.max_bytes = self._max_upload_bytes
+
+
+def expect_upload(request: Request) -> None:
+    """Let this call's body be as large as an upload: only for endpoints that never hold it in memory."""
+    limit: Limit = request.scope[LIMIT_KEY]
+    limit.expect_upload()
 
 
 class BodyLimit:
-    """ASGI middleware with one limit for uploads (multipart) and one for everything else."""
+    """ASGI middleware: every body is small, unless its endpoint says that it expects an upload.
+
+    The media type decides nothing: a client could give any body the name of an upload.
+    """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_upload_bytes: int) -> None:
         self._app = app
@@ -18,20 +42,18 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        upload = headers.get("content-type", "").startswith("multipart/")
-        limit = self._max_upload_bytes if upload else self._max_body_bytes
-        declared = headers.get("content-length", "")
+        limit = scope[LIMIT_KEY] = Limit(self._max_body_bytes, self._max_upload_bytes)
+        declared = Headers(scope=scope).get("content-length", "")
         received = 0
 
         async def counted() -> Message:
             nonlocal received
-            if declared.isdecimal() and int(declared) > limit:
-                raise _too_large(limit)
+            if declared.isdecimal() and int(declared) > limit.max_bytes:
+                raise _too_large(limit.max_bytes)
             message = await receive()
             received += len(message.get("body", b""))
-            if received > limit:
-                raise _too_large(limit)
+            if received > limit.max_bytes:
+                raise _too_large(limit.max_bytes)
             return message
 
         await self._app(scope, counted, send)

@@ -110,6 +110,21 @@ class Call:
         self._token = token
         self._idempotency_key = idempotency_key
         self._request_hash = request_hash
+        self._charged = False
+
+    def authorize(self, scope: Scope, model: str | None = None) -> None:
+        """Refuse the call unless its key holds `scope`, before anything is read of a long body.
+
+        Raises:
+            KeyRefusedError: The key is not valid.
+            ScopeMissingError: It is not for this.
+        """
+        with self.read(scope) as work:
+            work.caller.require(scope, model)
+
+    def cover(self, content: bytes) -> None:
+        """Let the idempotency key stand for `content` too: what identifies a body that went to disk."""
+        self._request_hash = hashlib.sha256(self._request_hash + content).digest()
 
     @contextmanager
     def read(self, scope: Scope) -> Iterator[Work]:
@@ -125,7 +140,7 @@ class Call:
         try:
             with self.runtime.database.write() as session:
                 work = self._work(session, scope)
-                first = self._first_answer(work)
+                first = self.first_answer(work)
                 if first is not None:
                     return first
                 answer = effect(work)
@@ -135,7 +150,7 @@ class Call:
             # Another call under the same idempotency key committed between our look and our insert. The
             # transaction is undone; what that call answered is the answer. Anything else is a real fault.
             with self.runtime.database.read() as session:
-                first = self._first_answer(self._work(session, scope))
+                first = self.first_answer(self._work(session, scope))
             if first is None:
                 raise
             return first
@@ -144,11 +159,20 @@ class Call:
     def _work(self, session: Session, scope: Scope) -> Work:
         now = dt.datetime.now(dt.UTC)
         caller = authenticate(session, self._token, now)
-        self.runtime.rate_limiter.spend(caller.key_id)
+        if not self._charged:  # one call spends one token, however many transactions it takes
+            self.runtime.rate_limiter.spend(caller.key_id)
+            self._charged = True
         caller.require(scope)
         return Work(session, caller, self.runtime, now)
 
-    def _first_answer(self, work: Work) -> Response | None:
+    def first_answer(self, work: Work) -> Response | None:
+        """Return what was answered the first time under this idempotency key, None the first time.
+
+        `post` asks by itself; a call with long preparations asks before them as well.
+
+        Raises:
+            IdempotencyConflictError: The key was used for another request.
+        """
         if self._idempotency_key is None:
             return None
         record = work.session.get(IdempotencyRecord, (work.caller.key_id, self._idempotency_key))
@@ -224,7 +248,7 @@ async def _call(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
     idempotency_key: IdempotencyKey = None,
 ) -> Call:
-    content_type = request.headers.get("content-type", "")
+    content_type = request.headers.get("content-type", "").lower()
     # FastAPI has already read a JSON body and keeps it; an upload is hashed while it streams to disk.
     body = b"" if content_type.startswith("multipart/") else await request.body()
     fingerprint = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()

@@ -1,11 +1,18 @@
 """What one service process holds open for its whole life."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+
+from anyio import CapacityLimiter
 
 from app.database import Database
+from app.datasets.indexes import IndexCache
 from app.rate_limit import RateLimiter
 from app.settings import Settings
 from app.storage import Storage
+
+PARSERS = 2
+"""Data sets and checkpoints that one process checks at once: the others wait, so that short calls need not."""
 
 
 @dataclass(frozen=True)
@@ -16,17 +23,25 @@ class Runtime:
     database: Database
     storage: Storage
     rate_limiter: RateLimiter
+    indexes: IndexCache
+    event_streams: BoundedSemaphore
+    """One for each event stream that may be open."""
+    parsers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PARSERS))
 
     @classmethod
     def open(cls, settings: Settings) -> "Runtime":
         """Open everything that `settings` name."""
+        storage = Storage(settings.storage_url, settings.cache_dir)
         return cls(
             settings,
             Database(settings.database_url, pool_size=settings.database_pool_size),
-            Storage(settings.storage_url, settings.cache_dir),
+            storage,
             RateLimiter(settings.rate_limit_per_second, settings.rate_limit_burst),
+            IndexCache(storage),
+            BoundedSemaphore(settings.max_event_streams),
         )
 
     def close(self) -> None:
         """Close what was opened."""
+        self.indexes.close()
         self.database.dispose()

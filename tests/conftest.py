@@ -1,14 +1,20 @@
 """Fixtures shared by every test: databases built by the migrations, a service over them, API keys."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
+import safetensors.numpy
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx import Response
 from sqlalchemy import make_url
 
 from app.database import Database
@@ -132,3 +138,89 @@ def make_key(runtime: Runtime) -> Callable[..., dict[str, str]]:
 @pytest.fixture
 def admin_headers(make_key: Callable[..., dict[str, str]]) -> dict[str, str]:
     return make_key(Scope.ADMIN)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Registers small datasets and models over HTTP, as a client would."""
+
+    client: TestClient
+    headers: dict[str, str]
+
+    def post(
+        self, path: str, metadata: dict[str, object], files: dict[str, bytes], **headers: str
+    ) -> Response:
+        """Upload files with their metadata."""
+        parts = [("metadata", (None, json.dumps(metadata), "application/json"))]
+        parts += [("files", (name, content)) for name, content in files.items()]
+        return self.client.post(path, files=parts, headers=self.headers | headers)
+
+    def dataset(
+        self, name: str = "letters", *, count: int = 30, start: int = 0, **fields: object
+    ) -> dict[str, Any]:
+        """Register `count` records, `r0` onwards, with four features, three classes and a subject per two."""
+        response = self.post(
+            "/v1/datasets",
+            {"name": name, "family": "classifier", **fields},
+            {"records.jsonl": jsonl_records(count, start)},
+        )
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def model(self, name: str = "reader", *, dataset: str | None = None, **fields: object) -> dict[str, Any]:
+        """Register a checkpoint that is sound on disk, though nothing ever trained it."""
+        response = self.post(
+            "/v1/models",
+            {
+                "name": name,
+                "family": "classifier",
+                "dataset": dataset or self.dataset(f"{name}-data")["id"],
+                **fields,
+            },
+            checkpoint_files(),
+        )
+        assert response.status_code == 201, response.text
+        return response.json()
+
+
+def jsonl_records(count: int, start: int = 0) -> bytes:
+    """Records for a classifier; the last in ten is held out."""
+    lines = [
+        {
+            "id": f"r{number}",
+            "subject": f"s{number // 2}",
+            "label": "abc"[number % 3],
+            "split": "holdout" if number % 10 == 9 else "train",
+            "features": [float(number % 3), float(number % 5), number / 7, 1.0],
+        }
+        for number in range(start, start + count)
+    ]
+    return "\n".join(map(json.dumps, lines)).encode()
+
+
+def checkpoint_files(**changes: object) -> dict[str, bytes]:
+    """The files of an analytic classifier over `jsonl_records`."""
+    config = {
+        "family": "classifier",
+        "architecture": "analytic",
+        "format": 1,
+        "classes": ["a", "b", "c"],
+        "input_width": 4,
+        "feature_dim": 8,
+        "gamma": 0.1,
+        "seed": 0,
+        "input_range": 1.0,
+        "input_bits": 8,
+        "weight_bits": 8,
+        "feature_bits": 8,
+        "feature_bound": 16.0,
+        "max_records": 1024,
+        **changes,
+    }
+    weights = safetensors.numpy.save({"head": np.arange(24, dtype=np.float64).reshape(8, 3)})
+    return {"config.json": json.dumps(config).encode(), "model.safetensors": weights}
+
+
+@pytest.fixture
+def registry(client: TestClient, admin_headers: dict[str, str]) -> Registry:
+    return Registry(client, admin_headers)

@@ -2,7 +2,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from app.body_limit import BodyLimit
+from app.body_limit import BodyLimit, expect_upload
 
 
 @pytest.fixture
@@ -12,6 +12,11 @@ def client():
 
     @app.post("/")
     async def size(request: Request) -> int:
+        return len(await request.body())
+
+    @app.post("/uploads")
+    async def upload(request: Request) -> int:
+        expect_upload(request)
         return len(await request.body())
 
     return TestClient(app)
@@ -33,7 +38,11 @@ def test_an_undeclared_length_is_counted_as_it_arrives(client, size, status):
     assert client.post("/", content=chunks(size)).status_code == status
 
 
-def test_uploads_have_a_limit_of_their_own(client):
+@pytest.mark.parametrize(("size", "status"), [(1000, 200), (1001, 413)])
+def test_an_endpoint_that_expects_an_upload_has_the_limit_of_uploads(client, size, status):
+    assert client.post("/uploads", content=b"x" * size).status_code == status
+
+
+def test_a_body_that_only_calls_itself_an_upload_keeps_the_small_limit(client):
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    assert client.post("/", content=b"x" * 1000, headers=headers).status_code == 200
-    assert client.post("/", content=b"x" * 1001, headers=headers).status_code == 413
+    assert client.post("/", content=b"x" * 101, headers=headers).status_code == 413

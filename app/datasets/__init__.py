@@ -1,0 +1,1 @@
+"""Datasets and their snapshots: registering, growing, looking up."""

@@ -1,0 +1,59 @@
+"""Forgotten record ids, kept as commitments alone, so that the records cannot come back unnoticed."""
+
+import hmac
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from sqlalchemy import exists, insert, select
+from sqlalchemy.orm import Session
+
+from app.tables import Dataset, Suppression
+
+BATCH = 1000
+"""Commitments per statement: below every database's limit on parameters."""
+
+
+def commitments(key: bytes, ids: Iterable[str]) -> list[bytes]:
+    """Return HMAC-SHA256(key, id) of each id, in their order."""
+    return [hmac.digest(key, name.encode(), "sha256") for name in ids]
+
+
+def suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> list[str]:
+    """Return those of `ids` that were forgotten, in their order; `ids` is read in batches."""
+    if not session.execute(select(exists().where(Suppression.dataset_id == dataset.id))).scalar_one():
+        return []  # nothing was ever forgotten here: the usual case, and ids need no hashing
+    return [name for batch in _batches(ids) for name in _suppressed_of(session, dataset, batch)]
+
+
+def suppress(session: Session, dataset: Dataset, ids: Iterable[str]) -> None:
+    """Remember that these records were forgotten; ids that were forgotten before change nothing.
+
+    The caller holds the lock on the dataset's row, so no other transaction adds the same ones.
+    """
+    for batch in _batches(dict.fromkeys(ids)):
+        known = set(_suppressed_of(session, dataset, batch))
+        rows = [
+            {"dataset_id": dataset.id, "commitment": commitment}
+            for name, commitment in zip(batch, commitments(dataset.suppression_key, batch), strict=True)
+            if name not in known
+        ]
+        if rows:
+            session.execute(insert(Suppression), rows)
+
+
+def _suppressed_of(session: Session, dataset: Dataset, names: list[str]) -> list[str]:
+    hashed = commitments(dataset.suppression_key, names)
+    found = set(
+        session.scalars(
+            select(Suppression.commitment).where(
+                Suppression.dataset_id == dataset.id, Suppression.commitment.in_(hashed)
+            )
+        )
+    )
+    return [name for name, commitment in zip(names, hashed, strict=True) if commitment in found]
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(names)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
