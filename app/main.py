@@ -23,7 +23,9 @@ from app.registry.endpoints import router as registry
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings, get_settings
+from models.architectures import architectures
 from models.errors import CheckpointError, DatasetError, UnknownArchitectureError, UnknownFamilyError
+from unlearning.catalog import methods as installed_methods
 from unlearning.errors import ConfigurationError, PlanningError, TargetError, UnknownMethodError
 
 DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
@@ -50,12 +52,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; the database and storage are opened when it starts.
 
     Raises:
+        PluginError: At start, if an installed package offers methods or architectures that cannot be used.
         SchemaError: At start, if the database's schema is not the one this code needs.
     """
     settings = settings or get_settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A broken plug-in stops the start, with a sentence that names it, and never a request later on.
+        installed_methods()
+        architectures()
         runtime = Runtime.open(settings)
         try:
             require_current_schema(runtime.database)

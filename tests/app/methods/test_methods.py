@@ -1,6 +1,12 @@
+from importlib.metadata import EntryPoint
+
 import pytest
+from fastapi.testclient import TestClient
 
 from app.trust.scopes import Scope
+from models import plugins
+from models.errors import PluginError
+from unlearning import catalog
 from unlearning.catalog import methods
 
 PROBLEM = "application/problem+json"
@@ -61,3 +67,13 @@ def test_methods_need_a_key_with_the_scope_to_read_models(client, make_key, path
     assert client.get(path).status_code == 401
     assert client.get(path, headers=make_key(Scope.REQUESTS_WRITE)).status_code == 403
     assert client.get(path, headers=make_key(Scope.MODELS_READ)).status_code == 200
+
+
+def test_service_does_not_start_with_a_broken_plug_in(service, monkeypatch):
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("bad", "no_such_module:X", group)])
+    catalog._catalog.cache_clear()
+    try:
+        with pytest.raises(PluginError, match="no_such_module"), TestClient(service):
+            pass
+    finally:
+        catalog._catalog.cache_clear()
