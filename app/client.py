@@ -187,6 +187,18 @@ class Client:
         parts = _checkpoint_parts(checkpoint) if checkpoint is not None else {}
         return self._deliver("/v1/models", metadata, parts, uri, progress)
 
+    def add_version(
+        self,
+        model: str,
+        checkpoint: Path | None = None,
+        *,
+        uri: str | None = None,
+        progress: Progress | None = None,
+    ) -> JsonObject:
+        """Upload or import a checkpoint that was trained elsewhere as the model's next version."""
+        parts = _checkpoint_parts(checkpoint) if checkpoint is not None else {}
+        return self._deliver(f"/v1/models/{_segment(model)}/versions", {}, parts, uri, progress)
+
     def datasets(self) -> list[JsonObject]:
         """Return every dataset."""
         return self._every("/v1/datasets")
@@ -198,6 +210,10 @@ class Client:
     def model(self, name: str) -> JsonObject:
         """Return one model."""
         return self.get(f"/v1/models/{_segment(name)}")
+
+    def versions(self, model: str) -> list[JsonObject]:
+        """Return every version of a model, newest first."""
+        return self._every(f"/v1/models/{_segment(model)}/versions")
 
     def version(self, model: str, version: int | str = "latest") -> JsonObject:
         """Return one version of a model."""

@@ -20,7 +20,7 @@ def download_version(
 ) -> JsonObject:
     """Download a version; see `Client.download`."""
     found = client.version(model, version)
-    number = int(found["version"])
+    number = int(found["number"])
     manifest = client.manifest(model, number)
     if manifest.digest != found["digest"]:
         raise DownloadError(

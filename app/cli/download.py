@@ -31,16 +31,16 @@ def download(
     """
     with connect(url, api_key) as client:
         found = client.version(model, version)
-        destination = directory or Path(f"{model}-{found['version']}")
+        destination = directory or Path(f"{model}-{found['number']}")
         with progress_line(of_bytes=True) as line:
-            client.download(model, destination, version=found["version"], progress=line)
+            client.download(model, destination, version=found["number"], progress=line)
     result = {
         "model": model,
-        "version": found["version"],
+        "version": found["number"],
         "directory": str(destination),
         "digest": found["digest"],
     }
     if as_json:
         print_json(result)
     else:
-        typer.echo(f"Version {found['version']} of {model} is in {destination}; every digest is right.")
+        typer.echo(f"Version {found['number']} of {model} is in {destination}; every digest is right.")

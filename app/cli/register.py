@@ -1,4 +1,4 @@
-"""`register`: data sets and models over HTTP."""
+"""`register`: data sets, models, and what is new of them, over HTTP."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,12 @@ from app.cli.output import JsonFlag, print_fields, print_json, progress_line, sh
 from app.client import Client, JsonObject
 
 FamilyOption = Annotated[str, typer.Option(help="Family of models.")]
+FilesArgument = Annotated[
+    list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="The data files.")
+]
+CheckpointArgument = Annotated[
+    Path | None, typer.Argument(exists=True, file_okay=False, help="The checkpoint directory.")
+]
 UriOption = Annotated[
     str | None,
     typer.Option(
@@ -33,9 +39,7 @@ def add_commands(parent: typer.Typer) -> None:
 @program.command("dataset")
 def register_dataset(
     name: Annotated[str, typer.Argument(help="Its name.")],
-    files: Annotated[
-        list[Path] | None, typer.Argument(exists=True, dir_okay=False, readable=True, help="Its data files.")
-    ] = None,
+    files: FilesArgument = None,
     *,
     uri: UriOption = None,
     family: FamilyOption = "classifier",
@@ -52,10 +56,7 @@ def register_dataset(
 @program.command("model")
 def register_model(
     name: Annotated[str, typer.Argument(help="Its name.")],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(exists=True, file_okay=False, help="The checkpoint directory of its version 1."),
-    ] = None,
+    checkpoint: CheckpointArgument = None,
     *,
     uri: UriOption = None,
     dataset: Annotated[
@@ -72,6 +73,44 @@ def register_model(
         with progress_line(of_bytes=True) as line:
             model = client.register_model(name, family, dataset_id, checkpoint, uri=uri, progress=line)
     _print(model, as_json=as_json)
+
+
+@program.command("snapshot")
+def register_snapshot(
+    dataset: Annotated[str, typer.Argument(help="The data set: its name or id.")],
+    files: FilesArgument = None,
+    *,
+    uri: UriOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="These records replace the data set's, instead of joining them.")
+    ] = False,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Add records to a data set, or replace them."""
+    with connect(url, api_key) as client:
+        dataset_id = _dataset_id(client, dataset)
+        mode = "replace" if replace else "append"
+        with progress_line(of_bytes=True) as line:
+            snapshot = client.add_snapshot(dataset_id, files or (), mode=mode, uri=uri, progress=line)
+    _print(snapshot, as_json=as_json)
+
+
+@program.command("version")
+def register_version(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    checkpoint: CheckpointArgument = None,
+    *,
+    uri: UriOption = None,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Upload a version that was trained elsewhere."""
+    with connect(url, api_key) as client, progress_line(of_bytes=True) as line:
+        version = client.add_version(model, checkpoint, uri=uri, progress=line)
+    _print(version, as_json=as_json)
 
 
 def _dataset_id(client: Client, name: str) -> str:

@@ -81,7 +81,7 @@ def train_checkpoint(
         try:
             model = runtime.train(data, recipe, seed=seed, progress=line)
         except ValueError as error:
-            raise CommandError(f"The recipe was refused: {error}") from error
+            raise CommandError(f"Training was refused: {error}") from error
         checkpoint.mkdir()
         runtime.save_model(model, checkpoint)
     return dict(runtime.describe(model))
