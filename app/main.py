@@ -52,16 +52,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; the database and storage are opened when it starts.
 
     Raises:
-        PluginError: At start, if an installed package offers methods or architectures that cannot be used.
+        PluginError: An installed package offers methods or architectures that cannot be used.
         SchemaError: At start, if the database's schema is not the one this code needs.
     """
     settings = settings or get_settings()
+    # A broken plug-in stops the service here, with a sentence that names it, and never a request later on.
+    installed_methods()
+    architectures()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # A broken plug-in stops the start, with a sentence that names it, and never a request later on.
-        installed_methods()
-        architectures()
         runtime = Runtime.open(settings)
         try:
             require_current_schema(runtime.database)
