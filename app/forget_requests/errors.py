@@ -15,7 +15,7 @@ NAMED_AT_MOST = 20
 class ForgetRequestNotFoundError(ServiceError):
     """There is no such request, or none that the key may see."""
 
-    status, slug, title = 404, "unknown-forget-request", "Unknown forget request"
+    status, slug, title = 404, "forget-request-not-found", "Forget request not found"
 
     def __init__(self, request_id: uuid.UUID) -> None:
         super().__init__(f"There is no forget request {request_id}.")

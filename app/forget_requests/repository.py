@@ -71,10 +71,14 @@ def find(
     session: Session, request_id: uuid.UUID, models: frozenset[str] | None
 ) -> tuple[ForgetRequest, str] | None:
     """Return a request with its model's name, None where there is none for a key limited to `models`."""
-    query = select(ForgetRequest, Model.name).join(Model).where(ForgetRequest.id == request_id)
+    query = (
+        select(ForgetRequest, Model.name)
+        .join_from(ForgetRequest, Model)
+        .where(ForgetRequest.id == request_id)
+    )
     if models is not None:
         query = query.where(Model.name.in_(models))
-    return session.execute(query).tuples().one_or_none()
+    return session.execute(query).one_or_none()
 
 
 def page(
@@ -118,7 +122,7 @@ def _conditions(filters: Filters, now: dt.datetime) -> Iterator[ColumnElement[bo
 def model_names(session: Session, requests: Iterable[ForgetRequest]) -> dict[uuid.UUID, str]:
     """Return the names of the models that requests are for."""
     ids = {request.model_id for request in requests}
-    return dict(session.execute(select(Model.id, Model.name).where(Model.id.in_(ids))).tuples().all())
+    return dict(session.execute(select(Model.id, Model.name).where(Model.id.in_(ids))).all())
 
 
 def lock(session: Session, request_id: uuid.UUID) -> tuple[ForgetRequest, Job | None]:

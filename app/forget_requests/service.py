@@ -171,7 +171,9 @@ def _store(work: Work, body: ForgetRequestCreate, state: ModelState) -> ForgetRe
         method=body.method,
         parameters=body.parameters,
     )
-    work.session.add_all([request, status_event(request, RECEIVED, work.now)])
+    work.session.add(request)
+    work.session.flush()  # the event's row refers to the request's
+    work.session.add(status_event(request, RECEIVED, work.now))
     return request
 
 

@@ -9,19 +9,10 @@ from app.tables import Job
 class JobNotFoundError(ServiceError):
     """There is no such job, or none that the key may see."""
 
-    status, slug, title = 404, "unknown-job", "Unknown job"
+    status, slug, title = 404, "job-not-found", "Job not found"
 
     def __init__(self, job_id: uuid.UUID) -> None:
         super().__init__(f"There is no job {job_id}.")
-
-
-class ModelNotFoundError(ServiceError):
-    """There is no such model."""
-
-    status, slug, title = 404, "unknown-model", "Unknown model"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no model {name!r}; GET /v1/models lists those there are.")
 
 
 class NothingToLearnError(ServiceError):

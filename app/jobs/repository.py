@@ -15,10 +15,10 @@ from app.tables.job import JobState
 
 def find(session: Session, job_id: uuid.UUID, models: frozenset[str] | None) -> tuple[Job, Model] | None:
     """Return a job and its model, None where there is none for a key limited to `models`."""
-    query = select(Job, Model).join(Model).where(Job.id == job_id)
+    query = select(Job, Model).join_from(Job, Model).where(Job.id == job_id)
     if models is not None:
         query = query.where(Model.name.in_(models))
-    return session.execute(query).tuples().one_or_none()
+    return session.execute(query).one_or_none()
 
 
 def lock(session: Session, job: Job) -> Job:
@@ -42,7 +42,7 @@ def page(
 
 def model_names(session: Session, ids: set[uuid.UUID]) -> dict[uuid.UUID, str]:
     """Return the names of models."""
-    return dict(session.execute(select(Model.id, Model.name).where(Model.id.in_(ids))).tuples().all())
+    return dict(session.execute(select(Model.id, Model.name).where(Model.id.in_(ids))).all())
 
 
 def lock_model_named(session: Session, name: str) -> Model | None:
@@ -58,7 +58,7 @@ def learned_and_head(session: Session, model: Model) -> tuple[int, int]:
         .join(Dataset, Dataset.id == Version.dataset_id)
         .where(Version.model_id == model.id, Version.number == model.latest_version)
     )
-    return session.execute(query).tuples().one()
+    return session.execute(query).one()
 
 
 def queued_update(session: Session, model: Model) -> Job | None:

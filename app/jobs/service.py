@@ -8,11 +8,11 @@ from app.jobs.errors import (
     CannotUpdateError,
     JobNotCancellableError,
     JobNotFoundError,
-    ModelNotFoundError,
     NothingToLearnError,
 )
 from app.jobs.schemas import Filters, JobRead
 from app.paging import Cursor, Page
+from app.registry.errors import ModelNotFoundError
 from app.tables import Event, Job, Model
 from app.tables.base import new_id
 from app.tables.job import JobKind, JobState
@@ -88,6 +88,7 @@ def _queue(work: Work, model: Model) -> Job:
         created_at=work.now,
     )
     work.session.add(job)
+    work.session.flush()  # the event's row refers to the job's
     _change_state(work, job, JobState.QUEUED, "Waits for a worker.")
     return job
 

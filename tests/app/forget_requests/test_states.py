@@ -1,0 +1,57 @@
+import datetime as dt
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.forget_requests.states import FINAL, TRANSITIONS, IllegalChangeError, change_status
+from app.tables import ForgetRequest
+from app.tables.forget_request import RequestStatus
+
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+DOCUMENTED = {
+    "pending": {"running", "needs_review", "cancelled", "refused"},
+    "running": {"completed", "needs_review", "failed", "cancelled", "pending"},
+    "needs_review": {"pending", "completed", "refused", "cancelled"},
+    "failed": {"pending"},
+}
+statuses = st.sampled_from(RequestStatus)
+
+
+class Recorder:
+    """Stands in for a session: a change needs nothing of it but a place for its events."""
+
+    def __init__(self):
+        self.added = []
+
+    def add_all(self, events):
+        self.added += events
+
+
+@given(statuses, statuses)
+def test_exactly_the_documented_changes_are_legal(before, after):
+    assert (after in TRANSITIONS[before]) == (after.value in DOCUMENTED.get(before.value, ()))
+
+
+@given(statuses, st.lists(statuses, max_size=8))
+def test_walks_change_what_they_may_and_write_one_event_per_change(start, steps):
+    request, session = ForgetRequest(id=uuid.uuid4(), status=start), Recorder()
+    reached = [start]
+    for step in steps:
+        if step in TRANSITIONS[request.status]:
+            change_status(session, [request], step, f"to {step}", NOW)
+            reached.append(step)
+        else:
+            with pytest.raises(IllegalChangeError) as refusal:
+                change_status(session, [request], step, "no", NOW)
+            assert refusal.value.status == 409
+            assert refusal.value.members == {"current": request.status.value}
+        assert request.status is reached[-1]
+    assert [event.status for event in session.added] == [status.value for status in reached[1:]]
+    assert all(event.reason == f"to {event.status}" for event in session.added)
+    assert (request.completed_at == NOW) == (RequestStatus.COMPLETED in reached[1:])
+
+
+def test_nothing_leads_out_of_final_states():
+    assert FINAL == {RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED}
