@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import safetensors.numpy
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
-from sqlalchemy import make_url
+from sqlalchemy import func, make_url, select
 
 from app.database import Database
 from app.runtime import Runtime
 from app.schema import migrate
 from app.settings import Settings
+from app.tables import Base
 from app.trust.keys import create_key
 from app.trust.scopes import Scope
 
@@ -224,3 +226,28 @@ def checkpoint_files(**changes: object) -> dict[str, bytes]:
 @pytest.fixture
 def registry(client: TestClient, admin_headers: dict[str, str]) -> Registry:
     return Registry(client, admin_headers)
+
+
+@pytest.fixture
+def unchanged(runtime: Runtime) -> Callable[[], AbstractContextManager[None]]:
+    """A context that ends with the database, the storage and the staging directories as they were before it."""
+
+    @contextmanager
+    def check() -> Iterator[None]:
+        before = everything(runtime)
+        yield
+        assert everything(runtime) == before
+
+    return check
+
+
+def everything(runtime: Runtime) -> tuple[dict[str, int], set[str]]:
+    """Count every table's rows and name every stored file and every staging directory."""
+    with runtime.database.read() as session:
+        rows = {
+            name: session.scalar(select(func.count()).select_from(table))
+            for name, table in Base.metadata.tables.items()
+        }
+    root = Path(runtime.settings.storage_url)
+    stored = {str(path) for path in root.rglob("*") if path.is_file() or path.parent.name == ".staging"}
+    return rows, stored
