@@ -23,7 +23,7 @@ from app.forget_requests.schemas import (
     ForgetRequestRead,
     RetryCreate,
 )
-from app.forget_requests.states import change_status, status_event
+from app.forget_requests.states import IllegalChangeError, change_status, status_event
 from app.forget_requests.validation import check_target, group_key, settle_parameters
 from app.paging import Cursor, Page
 from app.tables import Event, ForgetRequest, Job
@@ -39,6 +39,7 @@ MONTHS_TO_ANSWER = 1
 """GDPR Art. 12(3): without undue delay, and in any event within one month of receipt."""
 
 RETRY_AFTER_SECONDS = 1
+RETRIABLE = frozenset({RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
 RECEIVED = "Received and checked; waits for a worker."
 
 
@@ -86,13 +87,15 @@ def cancel(work: Work, request_id: uuid.UUID) -> Answer:
         return Answer(_shown(work, request, model), 200)
     if request.cancel_requested_at is None:
         _ask_to_stop(work, request, job)
-    return Answer(_shown(work, request, model), 202, retry_after=RETRY_AFTER_SECONDS)
+    return _accepted(work, request, model)
 
 
 def retry(work: Work, request_id: uuid.UUID, body: RetryCreate) -> Answer:
     """Put a request that failed, or that waits for a person, back into the queue."""
     _, model = get_visible(work, request_id)
     request, _ = repository.lock(work.session, request_id)
+    if request.status not in RETRIABLE:  # a running request may become pending again, but not by a client's will
+        raise IllegalChangeError(request, RequestStatus.PENDING)
     change_status(work.session, [request], RequestStatus.PENDING, "Submitted again by the client.", work.now)
     if request.target is None:
         raise TargetErasedError(request)

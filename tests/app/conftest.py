@@ -2,11 +2,14 @@
 
 import datetime as dt
 import json
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from app.runtime import Runtime
 from app.tables import Dataset, Model, Snapshot, Version
@@ -130,3 +133,25 @@ class Shelf:
 @pytest.fixture
 def shelf(runtime: Runtime) -> Shelf:
     return Shelf(runtime)
+
+
+@pytest.fixture
+def live(service: FastAPI) -> Iterator[str]:
+    """The service behind a real server on loopback; yields its URL."""
+    server = uvicorn.Server(uvicorn.Config(service, port=0, log_level="warning", timeout_graceful_shutdown=1))
+    started = threading.Event()
+    startup = server.startup
+
+    async def startup_then_tell(sockets=None):
+        await startup(sockets)
+        started.set()
+
+    server.startup = startup_then_tell
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert started.wait(20)
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    yield f"http://{host}:{port}"
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()

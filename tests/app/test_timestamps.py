@@ -27,7 +27,7 @@ def test_month_that_lacks_the_day_ends_on_its_last(start, months, expected):
     assert add_months(moment, months) == dt.datetime.combine(dt.date(*expected), NOON)
 
 
-@given(st.datetimes(max_value=dt.datetime(2900, 1, 1)), st.integers(0, 120))
+@given(st.datetimes(max_value=dt.datetime.max.replace(year=2900)), st.integers(0, 120))
 def test_months_are_counted_and_days_never_overflow_into_the_next(moment, months):
     later = add_months(moment, months)
     assert (later.year - moment.year) * 12 + later.month - moment.month == months

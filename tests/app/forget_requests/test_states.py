@@ -54,4 +54,4 @@ def test_walks_change_what_they_may_and_write_one_event_per_change(start, steps)
 
 
 def test_nothing_leads_out_of_final_states():
-    assert FINAL == {RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED}
+    assert {RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.REFUSED} == FINAL
