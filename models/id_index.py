@@ -24,16 +24,15 @@ _APPLICATION_ID = 0x58504944  # "XPID", so that another SQLite file is not mista
 _FORMAT = 1
 _PAGE_OF_IDS = 10_000
 _OF_SUBJECTS = "subject IN (SELECT value FROM json_each(?))"
-_OF_CLASSES = "class IN (SELECT number FROM classes WHERE name IN (SELECT value FROM json_each(?)))"
+_OF_CLASSES = "class IN (SELECT value FROM json_each(?))"
 _SCHEMA = """
 CREATE TABLE summary (records INTEGER NOT NULL, subjects INTEGER NOT NULL);
-CREATE TABLE classes (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE records (
     number INTEGER PRIMARY KEY, -- position + 1
     id TEXT NOT NULL,
     subject TEXT,
     split INTEGER NOT NULL DEFAULT 0,
-    class INTEGER
+    class TEXT
 );
 """
 _BUILD_PRAGMAS = (
@@ -115,7 +114,7 @@ class IdIndex:
 
     def missing_classes(self, names: Iterable[str]) -> list[str]:
         """Return those of `names` that no record belongs to, in their order."""
-        return self._missing("classes WHERE name = value", names)
+        return self._missing("records WHERE class = value", names)
 
     def records_of_subjects(self, subjects: Iterable[str]) -> list[str]:
         """Return the ids of all records about any of these subjects, by position; unknown subjects add none."""
@@ -234,7 +233,6 @@ class IndexBuilder:
             raise FileExistsError(path)
         self._path = path
         self._stack = ExitStack()
-        self._class_numbers: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._connection = self._stack.enter_context(
@@ -273,7 +271,6 @@ class IndexBuilder:
             "INSERT INTO main.records (id, subject, split, class) SELECT id, subject, split, class FROM base.records"
             " WHERE number NOT IN (SELECT number FROM omitted) ORDER BY number"
         )
-        self._class_numbers.update(execute("SELECT name, number FROM base.classes").fetchall())
         execute("COMMIT")
         execute("DETACH base")
 
@@ -293,7 +290,7 @@ class IndexBuilder:
             "id": ids,
             "subject": subjects,
             "split": splits,
-            "class": None if classes is None else map(self._class_number, classes),
+            "class": classes,
         }
         given = {name: values for name, values in columns.items() if values is not None}
         self._connection.execute("BEGIN")
@@ -302,9 +299,6 @@ class IndexBuilder:
             zip(*given.values(), strict=True),
         )
         self._connection.execute("COMMIT")
-
-    def _class_number(self, name: str | None) -> int | None:
-        return None if name is None else self._class_numbers.setdefault(name, len(self._class_numbers))
 
     def _finish(self) -> None:
         execute = self._connection.execute
@@ -316,11 +310,6 @@ class IndexBuilder:
             raise DatasetError(f"Record ids occur more than once: {self._duplicates()}.") from None
         execute("CREATE INDEX records_by_subject ON records (subject) WHERE subject IS NOT NULL")
         execute("CREATE INDEX records_by_class ON records (class) WHERE class IS NOT NULL")
-        # Of classes and subjects, the file knows only those that still have records.
-        self._connection.executemany(
-            "INSERT INTO classes SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM records WHERE class = ?1)",
-            ((number, name) for name, number in self._class_numbers.items()),
-        )
         execute(
             "INSERT INTO summary SELECT (SELECT count(*) FROM records),"
             " (SELECT count(DISTINCT subject) FROM records WHERE subject IS NOT NULL)"

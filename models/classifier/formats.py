@@ -95,17 +95,17 @@ def _feature_columns(names: Sequence[str]) -> list[str]:
     Raises:
         ValueError: A column is missing, unexpected or there twice.
     """
-    features = [
-        f"f{number}" for number in range(len(names) - len(_OPTIONAL.intersection(names)) - len(_REQUIRED))
-    ]
-    expected = {*_REQUIRED, *_OPTIONAL.intersection(names), *features}
-    if unexpected := [name for name in names if name not in expected]:
+    if missing := sorted(_REQUIRED.difference(names)):
+        raise ValueError(f"the column {missing[0]!r} is missing")
+    others = [name for name in names if name not in _REQUIRED | _OPTIONAL]
+    features = [f"f{number}" for number in range(len(others))]
+    if unexpected := sorted(set(others).difference(features)):
         raise ValueError(
             f"unexpected column {unexpected[0][:100]!r}; the columns are id, label, optionally subject and split,"
             " and the features f0, f1, and so on without a gap"
         )
-    if missing := sorted(expected.difference(names)):
-        raise ValueError(f"the column {missing[0]!r} is missing, or another one is there twice")
+    if len(set(names)) < len(names):
+        raise ValueError("a column is there twice")
     check_width(len(features))
     return features
 

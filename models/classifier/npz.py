@@ -6,6 +6,7 @@ read side by side in batches of about a megabyte.
 
 import io
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -34,6 +35,15 @@ _OPTIONAL: Final = frozenset({"subjects", "split"})
 _MAX_READ: Final = 4 << 20
 _MAX_STRING_BYTES: Final = 1 << 14
 _MATRIX_DIMENSIONS: Final = 2
+_MAGIC: Final = b"\x93NUMPY\x01\x00"
+_HEADER: Final = re.compile(
+    # numpy evaluates the header as a Python literal, which fails in many ways on a hostile one. This is what
+    # numpy.save writes, with any spacing.
+    r"\{\s*'descr'\s*:\s*'(?P<dtype>[<>|=]?(?P<kind>[a-zA-Z?])[0-9]{0,9})'\s*,"
+    r"\s*'fortran_order'\s*:\s*(?P<fortran>True|False)\s*,"
+    r"\s*'shape'\s*:\s*\((?P<shape>(?:[0-9]{1,15}(?:\s*,\s*[0-9]{1,15})*\s*,?)?)\s*\)\s*,?\s*\}\s*",
+    re.ASCII,
+)
 _T = TypeVar("_T")
 
 
@@ -91,27 +101,31 @@ class _ArrayStream:
         self._file.read(1)
 
     def _read_header(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        if np.lib.format.read_magic(self._file) != (1, 0):
-            raise ValueError(f"the array {self.name!r} is not in version 1.0 of the npy format")
-        try:
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(self._file)
-        except (TypeError, RecursionError) as error:  # what a hostile header makes of its literal
-            raise ValueError(f"the header of the array {self.name!r} is malformed") from error
+        length = self._file.read(len(_MAGIC) + 2)
+        text = self._file.read(int.from_bytes(length[len(_MAGIC) :], "little")).decode("latin-1")
+        header = _HEADER.fullmatch(text)
+        if not length.startswith(_MAGIC) or header is None:
+            raise ValueError(f"the array {self.name!r} has no header of version 1.0 of the npy format")
         matrix = self.name == "features"
-        if dtype.kind not in ("biuf" if matrix else "iuUS"):
-            raise ValueError(f"the array {self.name!r} is of type {dtype}, which is not accepted there")
-        if len(shape) != (_MATRIX_DIMENSIONS if matrix else 1) or any(
-            type(length) is not int or length < 0 for length in shape
-        ):
+        if header["kind"] not in ("?biuf" if matrix else "iuUS"):
+            raise ValueError(
+                f"the array {self.name!r} is of type {header['dtype']!r}, which is not accepted there"
+            )
+        try:
+            dtype = np.dtype(header["dtype"])
+        except TypeError as error:
+            raise ValueError(f"the array {self.name!r} is of the unknown type {header['dtype']!r}") from error
+        shape = tuple(int(length) for length in header["shape"].replace(",", " ").split())
+        if len(shape) != (_MATRIX_DIMENSIONS if matrix else 1):
             raise ValueError(f"the array {self.name!r} has the shape {shape}")
         if matrix:
             check_width(shape[1])
+            if header["fortran"] == "True" and min(shape) > 1:
+                raise ValueError(
+                    "the features are stored column by column; save numpy.ascontiguousarray(features) instead"
+                )
         elif dtype.itemsize > _MAX_STRING_BYTES:
             raise ValueError(f"the strings of the array {self.name!r} are too long")
-        if fortran_order and matrix and min(shape) > 1:
-            raise ValueError(
-                "the features are stored column by column; save numpy.ascontiguousarray(features) instead"
-            )
         return shape, dtype
 
 
