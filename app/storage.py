@@ -35,15 +35,22 @@ class Storage:
         self.is_local = isinstance(self._filesystem, LocalFileSystem)
 
     @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield an empty local directory that is gone afterwards, unless it was published."""
-        parent = Path(self._root) / ".staging" if self.is_local else self._cache_dir / "staging"
-        directory = parent / uuid.uuid4().hex
+    def staging(self, name: str | None = None) -> Iterator[Path]:
+        """Yield an empty local directory that is gone afterwards, unless it was published.
+
+        Args:
+            name: A unique name, for whoever may have to clean up after this process (`discard_staging`).
+        """
+        directory = self._staging_directory(name or uuid.uuid4().hex)
         directory.mkdir(parents=True)
         try:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def discard_staging(self, name: str) -> None:
+        """Delete what a process that died has left in its staging directory, if it is on this file system."""
+        shutil.rmtree(self._staging_directory(name), ignore_errors=True)
 
     def publish(self, directory: Path, location: str) -> None:
         """Make the complete local `directory` available at `location`, durably.
@@ -126,6 +133,10 @@ class Storage:
         self._filesystem.rm_file(path)
         if not intact:
             raise OSError("a probe file came back changed")
+
+    def _staging_directory(self, name: str) -> Path:
+        parent = Path(self._root) / ".staging" if self.is_local else self._cache_dir / "staging"
+        return parent / name
 
     def _path(self, location: str, *parts: str) -> str:
         return "/".join([self._root.rstrip("/"), location, *parts])

@@ -1,0 +1,158 @@
+"""One run of a job's process, and what follows from its end."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from app.database import database_now
+from app.registry.publication import ParentMovedError, keep_for_review, publish
+from app.runtime import Runtime
+from app.tables.job import JobKind
+from app.worker.claims import Assignment, resume
+from app.worker.executor import Executor, Running
+from app.worker.heartbeat import Heartbeat
+from app.worker.job_records import record_progress
+from app.worker.leases import CancelledMeanwhileError, LeaseLostError, hold
+from app.worker.outages import OUTAGE, through_outages
+from app.worker.settlement import (
+    release,
+    settle_bad_targets,
+    settle_cancellation,
+    settle_failure,
+    settle_nothing_to_do,
+)
+from app.worker.task import Failure, FailureKind, Finished, Progress, Workplace
+
+PUMP_SECONDS = 0.1
+"""Longest wait for a message before looking at the clock, the lease and the stop signal."""
+
+STOPPED = "Its worker was stopped; it is tried again."
+PARENT_MOVED = "The model got a newer version meanwhile; it is tried again on that one."
+
+logger = logging.getLogger(__name__)
+
+
+class _StoppedError(Exception):
+    """The worker shall stop, so the job is given back."""
+
+
+class Attempt:
+    """Runs a job once. Its process is gone before anything is decided about it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        executor: Executor,
+        assignment: Assignment,
+        heartbeat: Heartbeat,
+        stop: threading.Event,
+    ) -> None:
+        self._runtime = runtime
+        self._executor = executor
+        self._assignment = assignment
+        self._heartbeat = heartbeat
+        self._stop = stop
+
+    def run(self) -> Assignment | None:
+        """Run the job and settle it; return what is left of it once cancelled requests have gone.
+
+        Raises:
+            LeaseLostError: The job is another worker's by now; its result is thrown away.
+        """
+        database = self._runtime.database
+        with self._runtime.storage.staging(self._assignment.lease.token.hex) as staging:
+            try:
+                self._settle(self._outcome(staging), staging)
+            except CancelledMeanwhileError:
+                return through_outages(self._without_cancelled, self._heartbeat.lost)
+            except (_StoppedError, ParentMovedError) as error:
+                reason = STOPPED if isinstance(error, _StoppedError) else PARENT_MOVED
+                through_outages(lambda: release(database, self._assignment, reason), self._heartbeat.lost)
+        return None
+
+    def _outcome(self, staging: Path) -> Finished | Failure:
+        settings = self._runtime.settings
+        workplace = Workplace(
+            storage_url=settings.storage_url,
+            cache_dir=settings.cache_dir,
+            staging=staging,
+            memory_bytes=settings.job_memory_bytes,
+            on_inconclusive=settings.on_inconclusive,
+        )
+        running = self._executor.submit(self._assignment.task, workplace)
+        try:
+            return self._pump(running)
+        finally:
+            running.cancel()
+
+    def _pump(self, running: Running) -> Finished | Failure:
+        seconds = self._runtime.settings.job_timeout_seconds
+        deadline = time.monotonic() + seconds
+        while True:
+            message = running.poll(PUMP_SECONDS)
+            if self._heartbeat.lost.is_set():
+                raise LeaseLostError(str(self._assignment.lease.job_id))
+            if isinstance(message, Finished):
+                return message
+            if self._stop.is_set():
+                raise _StoppedError
+            if self._heartbeat.cancelled.is_set():
+                raise CancelledMeanwhileError
+            if isinstance(message, Failure):
+                return message
+            if isinstance(message, Progress):
+                self._note(message)
+            if time.monotonic() >= deadline:
+                return Failure(FailureKind.TIMEOUT, f"It ran for longer than {seconds:g} seconds.")
+
+    def _note(self, progress: Progress) -> None:
+        note = {
+            "stage": progress.stage,
+            "step": progress.step,
+            "of": progress.of,
+            "seconds_left": progress.seconds_left,
+        }
+        try:
+            with self._runtime.database.write() as session:
+                job = hold(session, self._assignment.lease)
+                record_progress(session, job, note, database_now(session))
+        except OUTAGE as error:
+            logger.warning("Progress was not noted: the database is away (%s).", type(error).__name__)
+
+    def _settle(self, outcome: Finished | Failure, staging: Path) -> None:
+        if isinstance(outcome, Finished):
+            try:
+                self._conclude(outcome, staging)
+            except OSError as error:
+                logger.warning("The result could not be stored.", exc_info=error)
+                reason = f"The result could not be stored ({type(error).__name__})."
+                self._fail(Failure(FailureKind.STORAGE, reason))
+        else:
+            logger.warning("Job %s failed: %s", self._assignment.lease.job_id, outcome.kind.value)
+            self._fail(outcome)
+
+    def _conclude(self, finished: Finished, staging: Path) -> None:
+        database, assignment, lost = self._runtime.database, self._assignment, self._heartbeat.lost
+        if finished.candidate is not None and finished.passed:
+            number = publish(self._runtime, assignment, finished, staging, lost)
+            logger.info("Job %s published version %s.", assignment.lease.job_id, number)
+        elif finished.rungs:
+            keep_for_review(self._runtime, assignment, finished, staging, lost)
+        elif assignment.task.kind is JobKind.UPDATE:
+            through_outages(lambda: settle_nothing_to_do(database, assignment), lost)
+        else:
+            through_outages(lambda: settle_bad_targets(database, assignment, finished), lost)
+
+    def _fail(self, failure: Failure) -> None:
+        through_outages(
+            lambda: settle_failure(self._runtime.database, self._assignment, failure, self._runtime.settings),
+            self._heartbeat.lost,
+        )
+
+    def _without_cancelled(self) -> Assignment | None:
+        database = self._runtime.database
+        if not settle_cancellation(database, self._assignment):
+            return None
+        self._heartbeat.cancelled.clear()
+        return resume(database, self._assignment.lease)

@@ -1,0 +1,151 @@
+"""The process of one job: its limits, its messages, and what its end means.
+
+Its module is what the forkserver imports ahead of every job, torch included.
+"""
+
+import ctypes
+import errno
+import hashlib
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from pathlib import Path
+
+from app.worker.child_job import JobFailedError, execute
+from app.worker.task import Failure, FailureKind, Finished, JobTask, Progress, Workplace
+from models.errors import ModelsError
+from unlearning.errors import UnlearningError
+
+PROGRESS_SECONDS = 1 / 3
+"""At least so long between two reports, and before the first: most jobs on small models end sooner."""
+
+PR_SET_PDEATHSIG = 1
+KIBIBYTE = 1 << 10
+
+logger = logging.getLogger(__name__)
+
+
+def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:
+    """Run a job and send what came of it; the entry point of the process."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides.
+    if workplace.memory_bytes is not None:
+        limit_memory(workplace.memory_bytes)
+    connection.send(run(task, workplace, Throttle(connection.send)))
+    connection.close()
+
+
+def run(task: JobTask, workplace: Workplace, report: Callable[[str, int, int], None]) -> Finished | Failure:
+    """Do the job and turn every way of failing into a `Failure`."""
+    try:
+        return execute(task, workplace, report)
+    except JobFailedError as error:
+        return Failure(
+            error.kind,
+            error.reason,
+            traceback_digest=_log_traceback(error),
+            bad_targets=error.bad_targets,
+            rungs=error.rungs,
+            plan=error.plan,
+        )
+    except (UnlearningError, ModelsError) as error:
+        return Failure(FailureKind.METHOD, str(error), traceback_digest=_log_traceback(error))
+    except Exception as error:  # noqa: BLE001 - a job may run anybody's code; whatever it raises ends this job alone
+        if is_out_of_memory(error):
+            return Failure(FailureKind.OUT_OF_MEMORY, _memory_reason(workplace))
+        digest = _log_traceback(error)
+        # The message of a stranger's exception may hold ids of records, so only its type is passed on.
+        reason = f"The job raised {type(error).__name__}; the worker's log has its traceback, {digest[:12]}."
+        return Failure(FailureKind.METHOD, reason, traceback_digest=digest)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that memory could not be had, in the dialect of Python, C or torch."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)
+    )
+
+
+class Throttle:
+    """Passes on a few reports a second and drops the rest: cheap to call in an inner loop."""
+
+    def __init__(self, send: Callable[[Progress], None]) -> None:
+        self._send = send
+        self._last = time.monotonic()
+        self._stage = ""
+        self._stage_began = self._last
+
+    def __call__(self, stage: str, step: int, of: int) -> None:
+        """Report that step `step` of `of` of a stage is done."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._stage_began = stage, now
+        if now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        seconds_left = (now - self._stage_began) * (of - step) / step if step > 0 else None
+        self._send(Progress(stage, step, of, seconds_left))
+
+
+def limit_memory(extra: int) -> None:
+    """Let this process allocate `extra` bytes beyond what it holds.
+
+    `RLIMIT_DATA` counts the private memory that can be written to, which is what a runaway method uses up;
+    `RLIMIT_AS` would count mapped libraries and files too, many gigabytes of them with torch. Linux alone
+    enforces it.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        logger.warning("This system cannot limit the memory of a job; the limit is ignored.")
+        return
+    held = next(line for line in status.read_text().splitlines() if line.startswith("VmData:"))
+    limit = int(held.split()[1]) * KIBIBYTE + extra
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def die_with_parent() -> None:
+    """End this process when its worker ends, however that dies.
+
+    The worker's end shows as the end of a pipe, which a thread watches. The forkserver, this process's parent for
+    the system, may be killed on its own; then nobody could tell the worker about this process's end, so the
+    system is asked to kill it too (Linux).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    worker = parent_process()
+    if worker is None:
+        raise RuntimeError("a job's process must be started by a worker")
+
+    def watch() -> None:
+        wait([worker.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="worker-watcher", daemon=True).start()
+
+
+def _log_traceback(error: BaseException) -> str:
+    """Log where an exception came from and return the digest that finds it again.
+
+    Messages are left out of the log and of the digest: they may hold ids, and differ between equal failures.
+    """
+    frames = "".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__
+    digest = hashlib.sha256(frames.encode()).hexdigest()
+    logger.error("A job failed; traceback %s:\n%s", digest, frames)
+    return digest
+
+
+def _memory_reason(workplace: Workplace) -> str:
+    if workplace.memory_bytes is None:
+        return "The job ran out of memory."
+    return f"The job needed more than the {workplace.memory_bytes} bytes of memory it may allocate."

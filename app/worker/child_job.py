@@ -1,0 +1,331 @@
+"""The work of a job, from stored parent to staged candidate. Runs in the job's own process; imports torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.registry.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate
+from app.registry.derivation import INDEX_NAME, derive_without
+from app.storage import Storage
+from app.tables.job import JobKind
+from app.worker.task import FailureKind, Finished, JobTask, RequestTarget, Stored, Workplace
+from models.checkpoint import read_manifest, verify_directory
+from models.contracts import FamilyRuntime, ForgetSet, Progress
+from models.errors import CheckpointError, DatasetError
+from models.families import get_family
+from models.id_index import IdIndex
+from unlearning.audits.report import Outcome
+from unlearning.catalog import methods
+from unlearning.catalog.spec import MethodSpec, load_object
+from unlearning.errors import PlanningError
+from unlearning.pipeline import PipelineResult, RungResult, run_plan
+from unlearning.planner import Plan, PlanInput, make_plan
+from unlearning.targets import TARGET, missing_ids, resolve_target
+
+
+class JobFailedError(Exception):
+    """The job cannot go on, for a reason that is known."""
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        reason: str,
+        *,
+        bad_targets: dict[str, str] | None = None,
+        rungs: tuple[dict[str, Any], ...] = (),
+        plan: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+        self.bad_targets = bad_targets
+        self.rungs = rungs
+        self.plan = plan
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Local copies of what the job starts from."""
+
+    parent: Path
+    learned: Path
+    head: Path
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What a job's requests come to, all together."""
+
+    forget: ForgetSet
+    """Within the snapshot that the parent has learned."""
+    forgotten: tuple[str, ...]
+    """There and in the head."""
+    kinds: tuple[str, ...]
+    records: int
+    """Records of the learned snapshot."""
+    bad_targets: dict[str, str]
+
+
+def execute(task: JobTask, workplace: Workplace, report: Progress) -> Finished:
+    """Do the job; its files are in `workplace.staging` afterwards.
+
+    Raises:
+        JobFailedError: It cannot be done.
+    """
+    report("reading", 0, 1)
+    inputs = _fetch(task, workplace)
+    work = _unlearn if task.kind is JobKind.UNLEARN else _update
+    return work(task, workplace, inputs, report)
+
+
+def _fetch(task: JobTask, workplace: Workplace) -> _Inputs:
+    storage = Storage(workplace.storage_url, workplace.cache_dir)
+    try:
+        parent = storage.materialise(task.parent.location)
+        # Loading a model compares its files with their manifest; here the manifest is compared with the
+        # database's digest, so no file is hashed twice.
+        _compare(parent, task.parent, f"Version {task.parent.number} of the model", read=read_manifest)
+        learned = _snapshot(storage, task.snapshot)
+        head = learned if task.head == task.snapshot else _snapshot(storage, task.head)
+    except OSError as error:
+        reason = f"The storage could not be read ({type(error).__name__})."
+        raise JobFailedError(FailureKind.STORAGE, reason) from error
+    return _Inputs(parent, learned, head)
+
+
+def _snapshot(storage: Storage, stored: Stored) -> Path:
+    directory = storage.materialise(stored.location)
+    _compare(directory, stored, f"Snapshot {stored.number} of the dataset", read=verify_directory)
+    return directory
+
+
+def _compare(directory: Path, stored: Stored, what: str, *, read: Callable[[Path], Any]) -> None:
+    try:
+        digest = read(directory).digest
+    except CheckpointError as error:
+        raise JobFailedError(FailureKind.INPUT, f"{what} is damaged in the storage: {error}") from error
+    if digest != stored.digest:
+        raise JobFailedError(
+            FailureKind.INPUT, f"{what} is damaged in the storage: its manifest was changed."
+        )
+
+
+def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress) -> Finished:
+    resolved = _resolve(task, inputs)
+    if len(resolved.bad_targets) == len(task.targets):
+        return Finished(None, False, resolved.bad_targets, (), (), None)
+    runtime = get_family(task.family).runtime()
+    model, data = _load(runtime, inputs.parent, inputs.learned)
+    plan = _plan(task, resolved, runtime.describe(model))
+    result = run_plan(
+        runtime,
+        model,
+        data,
+        resolved.forget,
+        plan,
+        on_inconclusive=workplace.on_inconclusive,
+        seed=task.seed,
+        progress=report,
+    )
+    rungs = tuple(_rung_json(rung) for rung in result.rungs)
+    described = plan.model_dump(mode="json")
+    if result.model is None or result.chosen is None:
+        if all(rung.audit is None for rung in result.rungs):
+            reason = " ".join(f"{rung.method}: {rung.failure}" for rung in result.rungs)
+            raise JobFailedError(
+                FailureKind.METHOD, reason, bad_targets=resolved.bad_targets, rungs=rungs, plan=described
+            )
+        return Finished(None, False, resolved.bad_targets, resolved.forgotten, rungs, described)
+    report("writing", 0, 1)
+    candidate = _stage(task, workplace, inputs, result.model, result.chosen, resolved.forgotten)
+    return Finished(
+        candidate, _passed(result, workplace), resolved.bad_targets, resolved.forgotten, rungs, described
+    )
+
+
+def _resolve(task: JobTask, inputs: _Inputs) -> _Resolved:
+    """Find the records that the requests are about; a request whose target is gone is named, the rest go on."""
+    learned_ids: set[str] = set()
+    head_ids: set[str] = set()
+    classes: set[str] = set()
+    kinds: set[str] = set()
+    bad: dict[str, str] = {}
+    with IdIndex.open(inputs.learned / INDEX_NAME) as learned, IdIndex.open(inputs.head / INDEX_NAME) as head:
+        for request in task.targets:
+            if (problem := _problem(request, learned, head)) is not None:
+                bad[request.request_id] = problem
+                continue
+            target = TARGET.validate_python(request.target)
+            found = resolve_target(learned, target, also=head)
+            learned_ids.update(found.record_ids)
+            classes.update(found.classes)
+            head_ids.update(resolve_target(head, target, also=learned).record_ids)
+            kinds.add(target.kind)
+        records = learned.records
+    forget = ForgetSet(record_ids=tuple(sorted(learned_ids)), classes=tuple(sorted(classes)))
+    return _Resolved(forget, tuple(sorted(learned_ids | head_ids)), tuple(sorted(kinds)), records, bad)
+
+
+def _problem(request: RequestTarget, learned: IdIndex, head: IdIndex) -> str | None:
+    """Say why a target cannot be forgotten, without naming ids: the reason outlives the request's retention."""
+    if request.target is None:
+        return "Its target's ids were erased at the end of their retention."
+    target = TARGET.validate_python(request.target)
+    missing = missing_ids(learned, target, also=head)
+    if not missing:
+        return None
+    return f"{len(missing)} of the target's {target.count} {target.kind} no longer exist in the dataset."
+
+
+def _load(runtime: FamilyRuntime, parent: Path, learned: Path) -> tuple[Any, Any]:
+    try:
+        return runtime.load_model(parent), runtime.load_data(learned)
+    except (CheckpointError, DatasetError) as error:
+        reason = f"The parent version or its data is damaged: {error}"
+        raise JobFailedError(FailureKind.INPUT, reason) from error
+
+
+def _plan(task: JobTask, resolved: _Resolved, architecture: Mapping[str, Any]) -> Plan:
+    """Plan for every kind of target in the job: a method must serve them all to stay on the ladder."""
+    plans = [
+        make_plan(
+            PlanInput.model_validate(
+                {
+                    "family": task.family,
+                    "architecture": dict(architecture),
+                    "target_kind": kind,
+                    "records": resolved.records,
+                    "forget": len(resolved.forget.record_ids),
+                    "guarantee": task.guarantee,
+                    "method": task.method,
+                    "parameters": task.parameters,
+                }
+            )
+        )
+        for kind in resolved.kinds
+    ]
+    common = set.intersection(*({rung.method for rung in plan.rungs} for plan in plans))
+    if not common:
+        raise PlanningError("No method serves all kinds of target that these requests name together.")
+    first = plans[0]
+    return Plan(rungs=tuple(rung for rung in first.rungs if rung.method in common), ruled_out=first.ruled_out)
+
+
+def _passed(result: PipelineResult, workplace: Workplace) -> bool:
+    """Tell whether the chosen rung may be published without a person."""
+    if result.chosen is None or result.chosen.audit is None:
+        return False
+    verdict = result.chosen.audit.verdict
+    accepted = workplace.on_inconclusive == "accept" and verdict is Outcome.INCONCLUSIVE
+    return verdict is Outcome.PASS or accepted
+
+
+def _stage(
+    task: JobTask,
+    workplace: Workplace,
+    inputs: _Inputs,
+    model: Any,
+    chosen: RungResult,
+    forgotten: tuple[str, ...],
+) -> Candidate:
+    """Write the new version, and the snapshots without the forgotten records, into the staging directory."""
+    try:
+        snapshot = derive_without(
+            task.family, inputs.learned, task.snapshot.number, forgotten, workplace.staging / SNAPSHOT_PART
+        )
+        head = None
+        if task.head != task.snapshot:
+            head = derive_without(
+                task.family, inputs.head, task.head.number, forgotten, workplace.staging / HEAD_PART
+            )
+        return _candidate(
+            task,
+            workplace,
+            model,
+            base_snapshot=task.snapshot.number,
+            method=chosen.method,
+            configuration=chosen.configuration,
+            audit=chosen.audit.model_dump(mode="json") if chosen.audit is not None else None,
+            snapshot=snapshot,
+            head=head,
+        )
+    except OSError as error:
+        raise _write_error(error) from error
+
+
+def _candidate(task: JobTask, workplace: Workplace, model: Any, **fields: Any) -> Candidate:
+    directory = workplace.staging / VERSION_PART
+    directory.mkdir()
+    get_family(task.family).runtime().save_model(model, directory)
+    manifest = read_manifest(directory)
+    return Candidate(
+        parent_version=task.parent.number,
+        head_snapshot=task.head.number,
+        manifest=manifest.to_json(),
+        digest=manifest.digest,
+        size=manifest.size,
+        **fields,
+    )
+
+
+def _rung_json(rung: RungResult) -> dict[str, Any]:
+    return {
+        "method": rung.method,
+        "guarantee": str(rung.guarantee),
+        "configuration": rung.configuration,
+        "audit": rung.audit.model_dump(mode="json") if rung.audit is not None else None,
+        "failure": rung.failure,
+        "seconds": rung.seconds,
+    }
+
+
+def _update(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress) -> Finished:
+    """Bring the parent from what it has learned to the dataset's head."""
+    if task.head == task.snapshot:
+        return Finished(None, True, {}, (), (), None)
+    runtime = get_family(task.family).runtime()
+    model, data = _load(runtime, inputs.parent, inputs.learned)
+    target_data = runtime.load_data(inputs.head)
+    spec = _update_method(task.family, str(runtime.describe(model)["architecture"]))
+    updated = load_object(str(spec.update))(
+        model,
+        data,
+        target_data,
+        spec.configure({}),
+        generator=torch.Generator().manual_seed(task.seed),
+        progress=report,
+    )
+    try:
+        candidate = _candidate(
+            task,
+            workplace,
+            updated,
+            base_snapshot=task.head.number,
+            method=spec.name,
+            configuration=spec.configure({}).model_dump(mode="json"),
+            audit=None,
+            snapshot=None,
+            head=None,
+        )
+    except OSError as error:
+        raise _write_error(error) from error
+    return Finished(candidate, True, {}, (), (), None)
+
+
+def _update_method(family: str, architecture: str) -> MethodSpec:
+    """Return the method that updates models of this architecture: one made for it before the family's fallback."""
+    fitting = [
+        spec
+        for spec in methods(family)
+        if spec.update is not None and (spec.architectures is None or architecture in spec.architectures)
+    ]
+    if not fitting:
+        raise PlanningError(f"No installed method can update a model of the architecture {architecture}.")
+    return min(fitting, key=lambda spec: (spec.fallback, spec.name))
+
+
+def _write_error(error: OSError) -> JobFailedError:
+    return JobFailedError(FailureKind.STORAGE, f"The result could not be written ({type(error).__name__}).")

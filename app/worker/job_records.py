@@ -1,0 +1,80 @@
+"""What is written about a job: its end, its progress and its rungs. The row must be locked by the caller."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.tables import Event, ForgetRequest, Job
+from app.tables.forget_request import RequestStatus
+from app.tables.job import JobState
+
+MAX_REASON = 2000
+"""Characters of a reason that the tables keep."""
+
+
+def running_requests(session: Session, job: Job) -> Sequence[ForgetRequest]:
+    """Lock the requests that a job serves at present, oldest first."""
+    return session.scalars(
+        select(ForgetRequest)
+        .where(ForgetRequest.job_id == job.id, ForgetRequest.status == RequestStatus.RUNNING)
+        .order_by(ForgetRequest.created_at, ForgetRequest.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def end_job(session: Session, job: Job, state: JobState, reason: str, now: dt.datetime) -> None:
+    """Move a job out of its active states; with them its lease ends."""
+    job.state = state
+    job.reason = reason[:MAX_REASON]
+    job.lease_expires_at = None
+    if state is not JobState.QUEUED:
+        job.finished_at = now
+    session.add(
+        Event(job_id=job.id, type="status", status=state.value, reason=reason[:MAX_REASON], created_at=now)
+    )
+
+
+def record_rungs(
+    session: Session,
+    job: Job,
+    plan: dict[str, Any] | None,
+    rungs: Sequence[dict[str, Any]],
+    now: dt.datetime,
+    **outcome: Any,
+) -> None:
+    """Keep what a job planned and measured, each rung as an event too."""
+    job.plan = plan
+    job.outcome = {"rungs": list(rungs), **outcome}
+    session.add_all(
+        Event(
+            job_id=job.id,
+            type="rung",
+            status=_verdict(rung),
+            reason=_sentence(rung)[:MAX_REASON],
+            details=rung,
+            created_at=now,
+        )
+        for rung in rungs
+    )
+
+
+def record_progress(session: Session, job: Job, progress: dict[str, Any], now: dt.datetime) -> None:
+    """Note how far a job has come."""
+    job.progress = progress
+    reason = f"{progress['stage']}: {progress['step']} of {progress['of']}"
+    session.add(
+        Event(job_id=job.id, type="progress", reason=reason[:MAX_REASON], details=progress, created_at=now)
+    )
+
+
+def _verdict(rung: dict[str, Any]) -> str:
+    return str(rung["audit"]["verdict"]) if rung["audit"] is not None else "failed"
+
+
+def _sentence(rung: dict[str, Any]) -> str:
+    outcome = rung["audit"]["summary"] if rung["audit"] is not None else rung["failure"]
+    return f"{rung['method']}: {outcome}"

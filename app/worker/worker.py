@@ -1,0 +1,113 @@
+"""The worker: one loop that claims a job, has it run, and publishes or settles what came of it.
+
+Each step is a transaction of its own, none of them is open while a job runs, and each is fenced by the lease.
+The process imports no torch: jobs run in processes of their own (`app.worker.executor`).
+"""
+
+import logging
+import os
+import socket
+import threading
+import uuid
+
+from app.runtime import Runtime
+from app.schema import require_current_schema
+from app.settings import Settings
+from app.worker.attempt import Attempt
+from app.worker.claims import Assignment, claim, work_waits
+from app.worker.executor import Executor
+from app.worker.heartbeat import Heartbeat
+from app.worker.leases import LeaseLostError
+from app.worker.local_process import LocalProcessExecutor
+from app.worker.outages import LONGEST_PAUSE_SECONDS, OUTAGE
+from app.worker.settlement import reap
+
+logger = logging.getLogger(__name__)
+
+
+def run_worker(
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    executor: Executor | None = None,
+    ready: threading.Event | None = None,
+) -> None:
+    """Work until `stop` is set; a job under way is then given back at once.
+
+    Args:
+        settings: Where database and storage are.
+        stop: Ends the worker.
+        executor: What runs jobs; processes of this machine by default.
+        ready: Set once a job would start without delay.
+
+    Raises:
+        SchemaError: The database's schema is not the one this code needs.
+    """
+    runtime = Runtime.open(settings)
+    try:
+        require_current_schema(runtime.database)
+        executor = executor or LocalProcessExecutor()
+        executor.start()
+        try:
+            if ready is not None:
+                ready.set()
+            logger.info("The worker is ready.")
+            Worker(runtime, executor, stop).run()
+        finally:
+            executor.close()
+    finally:
+        runtime.close()
+
+
+class Worker:
+    """One worker. It serves one job at a time."""
+
+    def __init__(self, runtime: Runtime, executor: Executor, stop: threading.Event) -> None:
+        self._runtime = runtime
+        self._executor = executor
+        self._stop = stop
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+    def run(self) -> None:
+        """Work until told to stop; a database that is away is waited for."""
+        pause = self._runtime.settings.poll_seconds
+        while not self._stop.is_set():
+            try:
+                busy = self.step()
+                pause = self._runtime.settings.poll_seconds
+            except OUTAGE as error:
+                logger.warning("The database is away (%s); trying again soon.", type(error).__name__)
+                busy, pause = False, min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if not busy:
+                self._stop.wait(pause)
+
+    def run_until_idle(self) -> int:
+        """Serve what there is and return how many jobs it took."""
+        jobs = 0
+        while self.step():
+            jobs += 1
+        return jobs
+
+    def step(self) -> bool:
+        """Take over what dead workers left, claim one job and serve it; False where there is nothing to do."""
+        with self._runtime.database.read() as session:
+            if not work_waits(session):
+                return False
+        for token in reap(self._runtime.database, self._runtime.settings):
+            self._runtime.storage.discard_staging(token)
+        assignment = claim(self._runtime.database, self._runtime.settings, self._owner)
+        if assignment is None:
+            return False
+        logger.info("Job %s of model %s begins.", assignment.lease.job_id, assignment.model_name)
+        self._serve(assignment)
+        return True
+
+    def _serve(self, assignment: Assignment) -> None:
+        settings = self._runtime.settings
+        with Heartbeat(self._runtime.database, assignment.lease, settings.lease_seconds) as heartbeat:
+            try:
+                left: Assignment | None = assignment
+                while left is not None:
+                    left = Attempt(self._runtime, self._executor, left, heartbeat, self._stop).run()
+            except LeaseLostError:
+                logger.warning("Job %s was lost; its result is discarded.", assignment.lease.job_id)
