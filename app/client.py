@@ -328,7 +328,8 @@ class Client:
 
     def get(self, path: str, **parameters: str | int | bool) -> JsonObject:
         """Call any GET of the API."""
-        return self._json(self._repeat(lambda: self._http.get(path, params=parameters)))
+        # httpx would let an empty set of parameters replace the path's own, such as a next page's cursor.
+        return self._json(self._repeat(lambda: self._http.get(path, params=parameters or None)))
 
     def post(
         self,

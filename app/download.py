@@ -9,7 +9,6 @@ from app.client import Client, DownloadError, JsonObject, Progress, UnreachableE
 from models.checkpoint import MANIFEST_NAME, FileEntry, Manifest, check_file_name, verify_directory
 from models.errors import CheckpointError
 
-CHUNK_BYTES = 1 << 20
 ATTEMPTS = 5
 """Tries of one file whose connection breaks; each goes on where the one before it stopped."""
 PARTIAL_CONTENT = 206
@@ -89,7 +88,7 @@ def _fetch_rest(
         resumed = response.status_code == PARTIAL_CONTENT
         have = have if resumed else 0
         with target.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 file.write(chunk)
                 have += len(chunk)
                 report(have)

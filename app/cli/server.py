@@ -98,12 +98,12 @@ def worker() -> None:
 
     Start as many as you like, on any machine that reaches the database and the storage.
     """
-    from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
-
-    settings = get_settings()
     configure_logging()
     with open_current_database():
         pass  # An old schema is a sentence here, before any process is started.
+    from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
+
+    settings = get_settings()
     stop = threading.Event()
     with on_stop_signals(stop.set):
         run_worker(settings, stop=stop)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from app.cli.errors import CommandError
-from app.client import Client
+from app.client import Client, JsonObject, UnreachableError
 from app.settings import Settings, child_environment
 
 STOP_SECONDS = 60.0
@@ -44,15 +44,21 @@ class DemoService:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        ended_early = self._process.poll() is not None
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        finally:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+        if ended_early and isinstance(error, UnreachableError):
+            raise CommandError(f"The service ended by itself: {self._last_words()}") from error
 
-    def connect(self) -> Client:
-        """Wait until the service answers, and return a client that holds its first admin key.
+    def wait_until_ready(self) -> JsonObject:
+        """Wait until the service answers, and return its `url` and first `api_key`.
 
         Raises:
             CommandError: The service ended instead; the message holds its last words.
@@ -60,7 +66,19 @@ class DemoService:
         assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
         line = self._process.stdout.readline()
         if not line:
-            words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise CommandError(f"The service did not start: {words[-1] if words else 'it said nothing'}")
-        announcement = json.loads(line)
+            raise CommandError(f"The service did not start: {self._last_words()}")
+        announcement: JsonObject = json.loads(line)
+        return announcement
+
+    def connect(self) -> Client:
+        """Return a client that holds the first admin key, once the service answers.
+
+        Raises:
+            CommandError: As `wait_until_ready`.
+        """
+        announcement = self.wait_until_ready()
         return Client(announcement["url"], announcement["api_key"])
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing."
