@@ -94,6 +94,20 @@ class Storage:
                         raise
         return cached
 
+    def materialise_file(self, location: str, path: str) -> Path:
+        """Return a local copy of one stored file, fetching that file alone, and once, if it is remote."""
+        directory = self._cache_dir / "objects" / location
+        if self.is_local or directory.exists():
+            return self.materialise(location) / path
+        cached = self._cache_dir / "files" / location / path
+        if not cached.exists():
+            with self.staging() as staging:
+                fetched = staging / "file"
+                self._filesystem.get_file(self._path(location, path), str(fetched))
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                fetched.replace(cached)  # two threads may both fetch it; what they put here is the same
+        return cached
+
     def read(self, location: str, path: str, start: int, length: int) -> Iterator[bytes]:
         """Yield `length` bytes of a stored file from `start`, in chunks of at most 1 MiB."""
         with self._filesystem.open(self._path(location, path), "rb", block_size=CHUNK_BYTES) as file:
@@ -114,10 +128,11 @@ class Storage:
         return bool(self._filesystem.exists(self._path(location, MANIFEST_NAME)))
 
     def delete(self, location: str) -> None:
-        """Delete everything at `location`, its cached copy included."""
+        """Delete everything at `location`, its cached copies included."""
         if self._filesystem.exists(self._path(location)):
             self._filesystem.rm(self._path(location), recursive=True)
-        shutil.rmtree(self._cache_dir / "objects" / location, ignore_errors=True)
+        for kind in ("objects", "files"):
+            shutil.rmtree(self._cache_dir / kind / location, ignore_errors=True)
 
     def check(self) -> None:
         """Write, read and delete a small file.

@@ -31,9 +31,9 @@ class IndexCache:
             if location in self._indexes:
                 self._indexes.move_to_end(location)
                 return self._indexes[location]
-        # Fetching a remote snapshot takes long and must not make other look-ups wait. Two threads may both
+        # Fetching a remote index takes long and must not make other look-ups wait. Two threads may both
         # open the same index; one of them serves its own call alone.
-        opened = _SharedIndex.open(self._storage.materialise(location) / INDEX_NAME)
+        opened = _SharedIndex.open(self._storage.materialise_file(location, INDEX_NAME))
         with self._lock:
             index = self._indexes.setdefault(location, opened)
             self._indexes.move_to_end(location)

@@ -109,5 +109,5 @@ def describe_version(storage: Storage, family: str, version_location: str) -> Ma
     Raises:
         UnknownArchitectureError: The package that brought its architecture is gone.
     """
-    path = storage.materialise(version_location) / CONFIG_NAME
+    path = storage.materialise_file(version_location, CONFIG_NAME)
     return describe_config(family, json.loads(path.read_bytes()))

@@ -33,6 +33,23 @@ def test_a_published_directory_can_be_read_in_ranges(storage):
     assert (storage.materialise("models/m/1/t") / "sub" / "weights").read_bytes() == CONTENT
 
 
+def test_one_file_is_fetched_without_the_others(storage, tmp_path: Path):
+    publish(storage, "models/m/1/t")
+    path = storage.materialise_file("models/m/1/t", "sub/weights")
+    assert path.read_bytes() == CONTENT
+    assert storage.materialise_file("models/m/1/t", "sub/weights") == path
+    if not storage.is_local:
+        copies = [copy.name for copy in (tmp_path / "cache").rglob("*") if copy.is_file()]
+        assert copies == ["weights"]
+
+
+def test_deleting_takes_copies_of_single_files_too(storage):
+    publish(storage, "models/m/1/t")
+    path = storage.materialise_file("models/m/1/t", "sub/weights")
+    storage.delete("models/m/1/t")
+    assert not path.exists()
+
+
 def test_a_location_is_never_overwritten(storage):
     publish(storage, "models/m/1/t", b"first")
     with pytest.raises(FileExistsError):
