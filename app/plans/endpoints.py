@@ -16,7 +16,7 @@ router = APIRouter(prefix="/plans", tags=["plans"])
     "",
     summary="Explain how a request would be served",
     response_model=PlanRead,
-    responses=problem_responses(422),
+    responses=problem_responses(400, 413),
 )
 def create_plan(call: CallDep, body: PlanCreate) -> Response:
     """Answer the methods that would be tried, in their order, with reasons and estimated costs."""
