@@ -109,30 +109,41 @@ def test_suppressions_hold_no_ids_and_repeat_without_harm(runtime, dataset):
     assert all(len(commitment) == 32 for commitment in commitments)
 
 
-def test_a_head_that_moves_meanwhile_is_never_lost(registry, runtime, dataset, monkeypatch):
-    """What a concurrent publication forgot stays forgotten: the snapshot is derived again from the new head."""
-    derived = []
-    refuse = registration._refuse_forgotten
+@pytest.fixture
+def before_recording(monkeypatch):
+    """Do something once, after a snapshot was made from the head and before it is recorded."""
 
-    def move_head_once(call, base, out, kept):
-        refuse(call, base, out, kept)
-        if not derived:
-            concurrent = add(registry, dataset, registry.records(5, 50))
-            assert concurrent.status_code == 201, concurrent.text
-        derived.append(base.head.number)
+    def arrange(event):
+        refuse = registration._refuse_forgotten
 
-    def refuse_then_move(call, base, out, kept):
-        monkeypatch.setattr(registration, "_refuse_forgotten", move_nothing)
-        move_head_once(call, base, out, kept)
+        def refuse_then_happen(*arguments):
+            monkeypatch.setattr(registration, "_refuse_forgotten", refuse)
+            refuse(*arguments)
+            event()
 
-    def move_nothing(call, base, out, kept):
-        refuse(call, base, out, kept)
-        derived.append(base.head.number)
+        monkeypatch.setattr(registration, "_refuse_forgotten", refuse_then_happen)
 
-    monkeypatch.setattr(registration, "_refuse_forgotten", refuse_then_move)
+    return arrange
+
+
+def test_a_snapshot_is_made_again_when_the_head_moves_meanwhile(registry, dataset, before_recording):
+    before_recording(lambda: add(registry, dataset, registry.records(5, 50)).raise_for_status())
     answer = add(registry, dataset, registry.records(5, 30))
     assert answer.status_code == 201, answer.text
     assert (answer.json()["number"], answer.json()["parent"], answer.json()["records"]) == (3, 2, 40)
+
+
+def test_what_is_forgotten_while_a_snapshot_is_made_stays_forgotten(
+    registry, runtime, dataset, before_recording
+):
+    def publish_without_r30():
+        forget(runtime, dataset, ["r30"])
+        with runtime.database.write() as session:  # the snapshot is of an older state than the head
+            session.get(Dataset, uuid.UUID(dataset["id"])).next_snapshot += 1
+
+    before_recording(publish_without_r30)
+    answer = add(registry, dataset, registry.records(5, 30))
+    assert (answer.status_code, slug(answer), answer.json()["ids"]) == (422, "forgotten-records", ["r30"])
 
 
 def test_snapshots_sent_at_once_all_arrive(registry, client, admin_headers, dataset):
