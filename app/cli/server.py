@@ -1,5 +1,6 @@
 """`serve`, `api`, `worker` and `migrate`: the service's own processes."""
 
+import importlib.util
 import threading
 from contextlib import closing
 from typing import Annotated
@@ -56,6 +57,7 @@ def serve(
     """
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
+    _require_torch()
     settings = _with_address(get_settings(), host, port)
     configure_logging()
     with closing(listen(settings)) as listener:
@@ -98,6 +100,7 @@ def worker() -> None:
 
     Start as many as you like, on any machine that reaches the database and the storage.
     """
+    _require_torch()
     configure_logging()
     with open_current_database():
         pass  # An old schema is a sentence here, before any process is started.
@@ -124,6 +127,16 @@ def migrate_command(*, as_json: JsonFlag = False) -> None:
         typer.echo(f"The schema is at revision {after} already.")
     else:
         typer.echo(f"The schema went from revision {before or 'none'} to {after}.")
+
+
+def _require_torch() -> None:
+    """Refuse before anything is started; looks for torch without importing it.
+
+    Raises:
+        CommandError: It is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise CommandError("A worker needs torch: install Expunge with its [worker] extra.")
 
 
 def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
