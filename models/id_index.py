@@ -9,9 +9,12 @@ may read it, from a read-only file system too.
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +26,10 @@ NAMED_AT_MOST = 20
 _APPLICATION_ID = 0x58504944  # "XPID", so that another SQLite file is not mistaken for an index
 _FORMAT = 1
 _PAGE_OF_IDS = 10_000
+_PROBE = 64
+_PARALLEL_READS = 16
+_DISK_READ_SECONDS = 30e-6
+"""A look-up from memory takes 3 microseconds, one from a fast disk 100."""
 _OF_SUBJECTS = "subject IN (SELECT value FROM json_each(?))"
 _OF_CLASSES = "class IN (SELECT value FROM json_each(?))"
 _SCHEMA = """
@@ -178,7 +185,14 @@ class IdIndex:
 
     def _connect(self) -> sqlite3.Connection:
         # A connection moves between threads, but never serves two at once.
-        return sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        # Kilobytes. The system caches the file already; what each connection keeps of it would add up.
+        try:
+            connection.execute("PRAGMA cache_size = -256")
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise DatasetError(f"The id index is damaged: {error}.") from error
+        return connection
 
     @contextmanager
     def _borrow(self) -> Iterator[sqlite3.Connection]:
@@ -200,9 +214,23 @@ class IdIndex:
                 connection.close()
 
     def _missing(self, place: str, names: Iterable[str]) -> list[str]:
+        names = list(names)
+        begin = perf_counter()
+        missing = self._missing_at_once(place, names[:_PROBE])
+        rest = names[_PROBE:]
+        if not rest:
+            return missing
+        if perf_counter() - begin < _PROBE * _DISK_READ_SECONDS:
+            return missing + self._missing_at_once(place, rest)
+        # The file is not in the system's cache yet, so each name waits for the disk: wait for several at once.
+        step = -(-len(rest) // _PARALLEL_READS)
+        parts = [rest[start : start + step] for start in range(0, len(rest), step)]
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            return missing + list(chain.from_iterable(pool.map(self._missing_at_once, repeat(place), parts)))
+
+    def _missing_at_once(self, place: str, names: list[str]) -> list[str]:
         # All names travel as one JSON array: no limit on their number, and one step of SQLite, during which
         # other threads run. A query per name would give up Python's lock, and wait for it, once per name.
-        names = list(names)
         query = f"SELECT key FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM {place}) ORDER BY key"  # noqa: S608 - places are this class's own
         with self._borrow() as connection:
             return [names[key] for (key,) in connection.execute(query, (_to_json(names),))]

@@ -168,6 +168,21 @@ def test_read_only_file_in_a_read_only_directory_can_be_read(tmp_path):
     assert [path.name for path in directory.iterdir()] == ["a.sqlite"]
 
 
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_slow_and_fast_disks_give_the_same_answer(tmp_path, monkeypatch, seconds):
+    pools = []
+    monkeypatch.setattr("models.id_index._DISK_READ_SECONDS", seconds)
+    monkeypatch.setattr(
+        "models.id_index.ThreadPoolExecutor", lambda size: pools.append(size) or ThreadPoolExecutor(size)
+    )
+    IdIndex.build(tmp_path / "a.sqlite", map(str, range(0, 1000, 2)))
+    with IdIndex.open(tmp_path / "a.sqlite") as index:
+        for count in (0, 1, 63, 64, 65, 66, 72, 73, 1000):
+            asked = list(map(str, range(count)))
+            assert index.missing_records(asked) == asked[1::2]
+    assert bool(pools) == (seconds == 0)
+
+
 def test_closed_index_refuses_look_ups(index):
     index.close()
     index.close()
