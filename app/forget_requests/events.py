@@ -26,7 +26,11 @@ from app.tables.forget_request import RequestStatus
 
 MEDIA_TYPE = "text/event-stream"
 BATCH = 500
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.05
+"""Pause before the first look after something happened; each look in vain makes the next pause longer."""
+
+POLL_GROWTH = 1.5
+LONGEST_POLL_SECONDS = 2.0
 KEEPALIVE_SECONDS = 15.0
 """Proxies commonly close connections that are silent for 30 to 60 seconds."""
 
@@ -64,14 +68,19 @@ class EventStream(StreamingResponse):
 
 
 async def _events(database: Database, request_id: uuid.UUID, after: int) -> AsyncIterator[bytes]:
-    yield format_sse_event(retry=RECONNECT_MILLISECONDS)
     started = spoke = time.monotonic()
+    pause = POLL_SECONDS
     while True:
         history = await run_in_threadpool(_read, database, request_id, after)
         for event in history.events:
             shown = EventRead.of(event)
-            yield format_sse_event(data_str=shown.model_dump_json(), event=shown.type, id=str(shown.id))
-            after, spoke = shown.id, time.monotonic()
+            yield format_sse_event(
+                data_str=shown.model_dump_json(),
+                event=shown.type,
+                id=str(shown.id),
+                retry=RECONNECT_MILLISECONDS,
+            )
+            after, spoke, pause = shown.id, time.monotonic(), POLL_SECONDS
         if history.more:
             continue
         if history.status in AT_REST or time.monotonic() - started >= STREAM_SECONDS:
@@ -79,7 +88,8 @@ async def _events(database: Database, request_id: uuid.UUID, after: int) -> Asyn
         if time.monotonic() - spoke >= KEEPALIVE_SECONDS:
             yield KEEPALIVE_COMMENT
             spoke = time.monotonic()
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(pause * POLL_GROWTH, LONGEST_POLL_SECONDS)
 
 
 def _read(database: Database, request_id: uuid.UUID, after: int) -> History:

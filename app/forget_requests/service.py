@@ -94,7 +94,9 @@ def retry(work: Work, request_id: uuid.UUID, body: RetryCreate) -> Answer:
     """Put a request that failed, or that waits for a person, back into the queue."""
     _, model = get_visible(work, request_id)
     request, _ = repository.lock(work.session, request_id)
-    if request.status not in RETRIABLE:  # a running request may become pending again, but not by a client's will
+    if (
+        request.status not in RETRIABLE
+    ):  # a running request may become pending again, but not by a client's will
         raise IllegalChangeError(request, RequestStatus.PENDING)
     change_status(work.session, [request], RequestStatus.PENDING, "Submitted again by the client.", work.now)
     if request.target is None:

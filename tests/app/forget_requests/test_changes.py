@@ -173,9 +173,7 @@ def test_retry_of_ids_that_are_gone_is_refused(submit, post, put, runtime, shelf
     assert post(request_id, "retry", {}).json()["type"] == "urn:expunge:problem:target-erased"
 
 
-@pytest.mark.parametrize(
-    "status", set(RequestStatus) - {RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW}
-)
+@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
 def test_only_stopped_requests_can_be_retried(submit, post, put, status):
     request_id = submit()
     put(request_id, status)
