@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.tables import Base
 from app.trust.keys import create_key
 from app.trust.scopes import Scope
+from models.families import get_family
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -258,3 +259,55 @@ def everything(runtime: Runtime) -> tuple[dict[str, int], set[str]]:
     root = Path(runtime.settings.storage_url)
     stored = {str(path) for path in root.rglob("*") if path.is_file() or path.parent.name == ".staging"}
     return rows, stored
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Scikit-learn's handwritten digits, and an analytic classifier trained on them, as files to upload."""
+
+    data: bytes
+    checkpoint: dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    # Torch and scikit-learn are slow to import: only tests that need a trained model pay for them.
+    from sklearn.datasets import load_digits
+
+    family = get_family("classifier")
+    directory = tmp_path_factory.mktemp("digits")
+    features, labels = load_digits(return_X_y=True)
+    ids = [f"digit-{number}" for number in range(len(labels))]
+    split = np.where(np.arange(len(labels)) % 5 == 4, "holdout", "train")
+    np.savez(
+        directory / "digits.npz",
+        features=features.astype(np.uint8),
+        labels=labels.astype(str),
+        ids=ids,
+        subjects=[f"writer-{number % 43}" for number in range(len(labels))],
+        split=split,
+    )
+    snapshot, checkpoint = directory / "snapshot", directory / "checkpoint"
+    snapshot.mkdir()
+    checkpoint.mkdir()
+    family.snapshots().ingest([directory / "digits.npz"], snapshot, data_schema=None)
+    runtime = family.runtime()
+    recipe = {"feature_dim": 128, "input_range": 16.0}
+    model = runtime.train(runtime.load_data(snapshot), recipe, seed=0, progress=lambda *_: None)
+    runtime.save_model(model, checkpoint)
+    return Digits(
+        (directory / "digits.npz").read_bytes(),
+        {path.name: path.read_bytes() for path in checkpoint.iterdir()},
+    )
+
+
+@pytest.fixture
+def digits_service(registry: Registry, digits: Digits) -> Registry:
+    """A service with the dataset `digits` and the model `digits`, really trained on it."""
+    dataset = registry.post(
+        "/v1/datasets", {"name": "digits", "family": "classifier"}, {"digits.npz": digits.data}
+    )
+    dataset.raise_for_status()
+    body = {"name": "digits", "family": "classifier", "dataset": dataset.json()["id"]}
+    registry.post("/v1/models", body, digits.checkpoint).raise_for_status()
+    return registry
