@@ -22,7 +22,8 @@ ENTRY_POINTS = "expunge.architectures"
 class ArchitectureRuntime(Protocol):
     """Module protocol: one architecture in memory. Imports torch.
 
-    Models carry their architecture's name as the attribute `architecture`.
+    Models carry their architecture's name as the attribute `architecture`. Those of classifiers also have `classes`, a
+    tuple of names, and `predict(inputs)`, indices into them: shape (n, width) -> (n,).
     """
 
     def load_model(self, directory: Path, config: Mapping[str, Any]) -> Any:

@@ -83,5 +83,5 @@ class FamilyRuntime(Protocol):
         ...
 
     def describe(self, model: Any) -> Mapping[str, Any]:
-        """Return `architecture` and what the planner wants to know of it."""
+        """Return `family`, `architecture` and what the planner wants to know of it."""
         ...

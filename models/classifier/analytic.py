@@ -61,6 +61,11 @@ class AnalyticClassifier:
         """What `config.json` says."""
         return self.features.config
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that predictions are indices into."""
+        return self.features.config.classes
+
     def scores(self, inputs: Tensor) -> Tensor:
         """Score every class: shape (n, input_width) -> (n, classes); minus infinity where it holds no record."""
         scores = torch.cat(

@@ -56,9 +56,8 @@ def run(
     Raises:
         MethodError: A record is not in the data, was not learned by this model, or none would remain.
     """
-    missing = data.missing(forget.record_ids)
-    if missing:
-        raise MethodError(f"{len(missing)} records to forget are not in the data: {', '.join(missing[:20])}.")
+    if missing := len(data.missing(forget.record_ids)):
+        raise MethodError(f"{missing} of the records to forget are not in the data.")
     forgotten = data.only(forget.record_ids).training()
     return change(model, forgotten, data.only(()), config, progress=progress)
 

@@ -30,9 +30,8 @@ def run(
     Raises:
         MethodError: A record is not in the data, or what remains cannot be trained on.
     """
-    missing = data.missing(forget.record_ids)
-    if missing:
-        raise MethodError(f"{len(missing)} records to forget are not in the data: {', '.join(missing[:20])}.")
+    if missing := len(data.missing(forget.record_ids)):
+        raise MethodError(f"{missing} of the records to forget are not in the data.")
     remaining = data.without(forget.record_ids)
     return update(model, data, remaining, config, generator=generator, progress=progress)
 

@@ -1,0 +1,1 @@
+"""How forgetting is measured: one file per metric, a suite per family, and the verdict."""
