@@ -82,7 +82,9 @@ class MethodSpec:
             problems = "; ".join(
                 f"{'.'.join(map(str, part['loc'])) or 'parameters'}: {part['msg']}" for part in error.errors()
             )
-            raise ConfigurationError(f"Parameters of {self.family}/{self.name} are wrong: {problems}.") from None
+            raise ConfigurationError(
+                f"Parameters of {self.family}/{self.name} are wrong: {problems}."
+            ) from None
 
     def load(self) -> Callable[..., Any]:
         """Import the algorithm; this is where torch comes in."""
