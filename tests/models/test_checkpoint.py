@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from models.checkpoint import (
@@ -325,6 +327,24 @@ class TestSafetensors:
             check_safetensors(path)
         assert tracemalloc.get_traced_memory()[1] < 24 << 20
         tracemalloc.stop()
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_damaged_file_is_refused_or_read_alike_by_the_library(self, tmp_path, data):
+        path = tmp_path / "a.safetensors"
+        save_file({"a": np.ones((2, 3), np.float32), "b": np.arange(4, dtype=np.int64)}, path)
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+        try:
+            infos = check_safetensors(path)
+        except CheckpointError:
+            return
+        loaded = load_file(path)
+        assert {name: info.shape for name, info in infos.items()} == {
+            name: array.shape for name, array in loaded.items()
+        }
 
 
 class TestCheckpoint:
