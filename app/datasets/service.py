@@ -9,6 +9,7 @@ from app.call import Answer, Work
 from app.datasets import repository
 from app.datasets.errors import DatasetBusyError, DatasetExistsError
 from app.datasets.schemas import DatasetCreate, DatasetDetail, DatasetRead, SnapshotRead
+from app.datasets.suppression import count_suppressed
 from app.locks import lock_dataset
 from app.tables import Dataset, Snapshot
 from app.tables.snapshot import SnapshotOrigin, SnapshotState
@@ -38,11 +39,8 @@ class Base:
     head: Snapshot
     number: int
     """The number the new snapshot will have, unless the dataset changes first."""
-
-    @property
-    def revision(self) -> tuple[int, int]:
-        """What any change of the dataset changes."""
-        return self.head.number, self.number
+    forgotten: int
+    """How many records the dataset has forgotten: they may be ones that the head never had."""
 
 
 def refuse_taken_name(work: Work, name: str) -> None:
@@ -86,7 +84,12 @@ def base_for_writing(work: Work, dataset_id: uuid.UUID) -> Base:
     dataset = repository.get_dataset(work.session, dataset_id)
     for model in repository.models_of(work.session, dataset):
         work.caller.require(Scope.MODELS_WRITE, model.name)
-    return Base(dataset, repository.get_snapshot(work.session, dataset), dataset.next_snapshot)
+    return Base(
+        dataset,
+        repository.get_snapshot(work.session, dataset),
+        dataset.next_snapshot,
+        count_suppressed(work.session, dataset),
+    )
 
 
 def advance(work: Work, base: Base, origin: SnapshotOrigin, stored: StoredSnapshot) -> Answer:
@@ -97,7 +100,8 @@ def advance(work: Work, base: Base, origin: SnapshotOrigin, stored: StoredSnapsh
             come back with it.
     """
     dataset = lock_dataset(work.session, base.dataset.id)
-    if (dataset.head_snapshot, dataset.next_snapshot) != base.revision:
+    now = (dataset.head_snapshot, dataset.next_snapshot, count_suppressed(work.session, dataset))
+    if now != (base.head.number, base.number, base.forgotten):
         raise DatasetBusyError(dataset)
     snapshot = _record(work, dataset, base.number, base.head.number, origin, stored)
     dataset.data_schema = stored.data_schema

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.tables import Dataset, Suppression
@@ -23,6 +23,12 @@ def suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> list[s
     if not session.execute(select(exists().where(Suppression.dataset_id == dataset.id))).scalar_one():
         return []  # nothing was ever forgotten here: the usual case, and ids need no hashing
     return [name for batch in _batches(ids) for name in _suppressed_of(session, dataset, batch)]
+
+
+def count_suppressed(session: Session, dataset: Dataset) -> int:
+    """Return how many record ids were ever forgotten; it only grows."""
+    query = select(func.count()).select_from(Suppression).where(Suppression.dataset_id == dataset.id)
+    return session.execute(query).scalar_one()
 
 
 def suppress(session: Session, dataset: Dataset, ids: Iterable[str]) -> None:
