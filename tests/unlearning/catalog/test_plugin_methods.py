@@ -12,7 +12,12 @@ from models.architectures import ArchitectureRuntime
 from models.classifier import analytic
 from models.classifier.data import ClassifierData
 from models.contracts import ForgetSet
+from models.families import get_family
+from unlearning import catalog
+from unlearning.audits.report import Outcome
 from unlearning.errors import MethodUnsuitableError
+from unlearning.pipeline import run_plan
+from unlearning.planner import PlanInput, make_plan
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 CLASSES = ("cat", "dog", "emu")
@@ -145,6 +150,42 @@ def test_method_that_misbehaves_once_retrains_the_second_time(data, analytic_mod
     known = data.without(FORGOTTEN.record_ids)
     refitted = analytic.retrain(analytic_model, known, seed=0, progress=ignore_progress)
     assert torch.equal(retrained.head, refitted.head)
+
+
+@pytest.fixture
+def installed():
+    """The packages on the path count as installed during the test, and no longer after it."""
+    catalog._catalog.cache_clear()
+    yield
+    catalog._catalog.cache_clear()
+
+
+@pytest.mark.parametrize("how", ["raise", "return_unchanged", "return_nothing", "change_input"])
+def test_what_a_misbehaving_method_returns_is_never_chosen(installed, data, analytic_model, how):
+    runtime = get_family("classifier").runtime()
+    asked = PlanInput(
+        family="classifier",
+        architecture=dict(runtime.describe(analytic_model)),
+        target_kind="classes",
+        records=len(data),
+        forget=len(FORGOTTEN.record_ids),
+        guarantee="exact",
+        method="misbehave",
+        parameters={"how": how},
+    )
+    result = run_plan(
+        runtime,
+        analytic_model,
+        data,
+        FORGOTTEN,
+        make_plan(asked),
+        on_inconclusive="escalate",
+        seed=0,
+        progress=ignore_progress,
+    )
+    assert result.chosen is None
+    (rung,) = result.rungs
+    assert rung.failure or rung.audit.verdict is Outcome.FAIL
 
 
 def test_method_that_kills_itself_takes_its_process_along():
