@@ -14,7 +14,7 @@ offers `for_methods()`, the view without the audit half, and `missing(record_ids
 Every run fails closed. A method or a measurement that raises has not forgotten anything: the failure is
 recorded with its rung, and the next rung starts again from the untouched parent. Only running out of memory is
 no rung's failure; it reaches the caller as `MemoryError`, because the next rung would meet it too. All is
-deterministic in the seed, so that a candidate a person accepts later is made again, bit by bit, by another run.
+deterministic in the seed. Where no rung passes, the best candidate is handed over for a person to decide on.
 
 Calling it in a notebook:
 
@@ -68,6 +68,9 @@ class PipelineResult:
     chosen: RungResult | None
     rungs: tuple[RungResult, ...]
     """Every rung that was tried, in order."""
+    best: tuple[Any, RungResult] | None = None
+    """Where none was chosen: the audited candidate for a person to decide on, with its rung. The first
+    inconclusive one, or else the first that failed; None if no rung got as far as an audit."""
 
 
 def run_plan(
@@ -98,15 +101,24 @@ def run_plan(
     """
     family = str(runtime.describe(model)["family"])
     tried: list[RungResult] = []
+    best: tuple[Any, RungResult] | None = None
     for rung in plan.rungs:
         candidate, result = _try_rung(family, rung, model, data, forget, seed, progress)
         tried.append(result)
         verdict = result.audit.verdict if result.audit else Outcome.FAIL
         if verdict is Outcome.PASS or (verdict is Outcome.INCONCLUSIVE and on_inconclusive == "accept"):
             return PipelineResult(candidate, result, tuple(tried))
+        if result.audit is not None and (best is None or _is_better(result, best[1])):
+            best = candidate, result
         if verdict is Outcome.INCONCLUSIVE and on_inconclusive == "review":
             break
-    return PipelineResult(None, None, tuple(tried))
+    return PipelineResult(None, None, tuple(tried), best)
+
+
+def _is_better(result: RungResult, than: RungResult) -> bool:
+    """Tell whether an audit that could not decide stands against one that found against its candidate."""
+    verdicts = [rung.audit.verdict for rung in (result, than) if rung.audit is not None]
+    return verdicts == [Outcome.INCONCLUSIVE, Outcome.FAIL]
 
 
 def _try_rung(

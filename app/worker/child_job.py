@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,11 +17,10 @@ from models.contracts import FamilyRuntime, ForgetSet, Progress
 from models.errors import CheckpointError, DatasetError
 from models.families import get_family
 from models.id_index import IdIndex
-from unlearning.audits.report import Outcome
 from unlearning.catalog import methods
 from unlearning.catalog.spec import MethodSpec, load_object
 from unlearning.errors import PlanningError
-from unlearning.pipeline import PipelineResult, RungResult, run_plan
+from unlearning.pipeline import OnInconclusive, PipelineResult, RungResult, run_plan
 from unlearning.planner import Plan, PlanInput, make_plan
 from unlearning.targets import TARGET, missing_ids, resolve_target
 
@@ -126,24 +125,32 @@ def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progr
         data,
         resolved.forget,
         plan,
-        on_inconclusive=workplace.on_inconclusive,
+        on_inconclusive=cast("OnInconclusive", workplace.on_inconclusive),
         seed=task.seed,
         progress=report,
     )
     rungs = tuple(_rung_json(rung) for rung in result.rungs)
     described = plan.model_dump(mode="json")
-    if result.model is None or result.chosen is None:
-        if all(rung.audit is None for rung in result.rungs):
-            reason = " ".join(f"{rung.method}: {rung.failure}" for rung in result.rungs)
-            raise JobFailedError(
-                FailureKind.METHOD, reason, bad_targets=resolved.bad_targets, rungs=rungs, plan=described
-            )
-        return Finished(None, False, resolved.bad_targets, resolved.forgotten, rungs, described)
+    made = _publishable(result) or result.best
+    if made is None:
+        reason = " ".join(f"{rung.method}: {rung.failure}" for rung in result.rungs)
+        raise JobFailedError(
+            FailureKind.METHOD, reason, bad_targets=resolved.bad_targets, rungs=rungs, plan=described
+        )
     report("writing", 0, 1)
-    candidate = _stage(task, workplace, inputs, result.model, result.chosen, resolved.forgotten)
+    candidate = _stage(task, workplace, inputs, *made, resolved.forgotten)
     return Finished(
-        candidate, _passed(result, workplace), resolved.bad_targets, resolved.forgotten, rungs, described
+        candidate=candidate,
+        passed=result.chosen is not None,
+        bad_targets=resolved.bad_targets,
+        forgotten=resolved.forgotten,
+        rungs=rungs,
+        plan=described,
     )
+
+
+def _publishable(result: PipelineResult) -> tuple[Any, RungResult] | None:
+    return (result.model, result.chosen) if result.chosen is not None else None
 
 
 def _resolve(task: JobTask, inputs: _Inputs) -> _Resolved:
@@ -212,15 +219,6 @@ def _plan(task: JobTask, resolved: _Resolved, architecture: Mapping[str, Any]) -
         raise PlanningError("No method serves all kinds of target that these requests name together.")
     first = plans[0]
     return Plan(rungs=tuple(rung for rung in first.rungs if rung.method in common), ruled_out=first.ruled_out)
-
-
-def _passed(result: PipelineResult, workplace: Workplace) -> bool:
-    """Tell whether the chosen rung may be published without a person."""
-    if result.chosen is None or result.chosen.audit is None:
-        return False
-    verdict = result.chosen.audit.verdict
-    accepted = workplace.on_inconclusive == "accept" and verdict is Outcome.INCONCLUSIVE
-    return verdict is Outcome.PASS or accepted
 
 
 def _stage(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.registry.candidate import Candidate
 from app.registry.derivation import derive_without, records_of_targets
@@ -167,6 +167,30 @@ class Yard:
             session.add(request)
         return request.id
 
+    def requests(self, model: Model, ids: Sequence[str]) -> None:
+        """Add one request per record, all in one transaction."""
+        with self.runtime.database.write() as session:
+            session.add_all(
+                ForgetRequest(
+                    id=new_id(),
+                    model_id=model.id,
+                    target={"kind": "records", "ids": [name]},
+                    target_kind="records",
+                    target_count=1,
+                    guarantee="any",
+                    method="auto",
+                    parameters={},
+                    group_key="0" * 64,
+                    split="",
+                    attempts=0,
+                    status=RequestStatus.PENDING,
+                    due_at=LONG_AGO,
+                    created_at=LONG_AGO + dt.timedelta(seconds=next(self.clock)),
+                    updated_at=LONG_AGO,
+                )
+                for name in ids
+            )
+
     def update(self, model: Model) -> uuid.UUID:
         now = LONG_AGO + dt.timedelta(seconds=next(self.clock))
         job = Job(
@@ -187,6 +211,42 @@ class Yard:
             request = session.get_one(ForgetRequest, request_id)
             request.cancel_requested_at = LONG_AGO
             session.get_one(Job, request.job_id).state = JobState.CANCELLING
+
+    def expire(self, job_id: uuid.UUID) -> None:
+        """Let a job's lease run out, as if its worker had been silent for too long."""
+        with self.runtime.database.write() as session:
+            session.get_one(Job, job_id).lease_expires_at = LONG_AGO
+
+    def overtake(self, model: Model) -> None:
+        """Give a model a newer version that was made elsewhere."""
+        with self.runtime.database.write() as session:
+            model = session.get_one(Model, model.id)
+            latest = session.get_one(Version, (model.id, model.latest_version))
+            session.add(
+                Version(
+                    model_id=model.id,
+                    number=model.next_version,
+                    origin=VersionOrigin.IMPORTED,
+                    state=VersionState.PUBLISHED,
+                    dataset_id=model.dataset_id,
+                    snapshot=latest.snapshot,
+                    location=latest.location,
+                    manifest=latest.manifest,
+                    digest=latest.digest,
+                    size=latest.size,
+                    created_at=LONG_AGO,
+                )
+            )
+            model.latest_version, model.next_version = model.next_version, model.next_version + 1
+
+    def count(self, status: RequestStatus) -> int:
+        with self.runtime.database.read() as session:
+            query = select(func.count()).select_from(ForgetRequest).where(ForgetRequest.status == status)
+            return session.scalars(query).one()
+
+    def events_of_job(self, job_id: uuid.UUID) -> list[Event]:
+        with self.runtime.database.read() as session:
+            return list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)))
 
     def get(self, table, key):
         with self.runtime.database.read() as session:
@@ -266,10 +326,14 @@ def forget(task: JobTask, workplace: Workplace, *, passed: bool = True, bad: Seq
     version.mkdir()
     (version / "config.json").write_text(json.dumps({"forgotten": len(forgotten), "seed": task.seed}))
     manifest = write_manifest(version)
-    draft = derive_without("classifier", learned, task.snapshot.number, forgotten, workplace.staging / "snapshot")
+    draft = derive_without(
+        "classifier", learned, task.snapshot.number, forgotten, workplace.staging / "snapshot"
+    )
     head_draft = None
     if task.head != task.snapshot:
-        head_draft = derive_without("classifier", head, task.head.number, forgotten, workplace.staging / "head")
+        head_draft = derive_without(
+            "classifier", head, task.head.number, forgotten, workplace.staging / "head"
+        )
     candidate = Candidate(
         parent_version=task.parent.number,
         base_snapshot=task.snapshot.number if task.targets else task.head.number,
@@ -295,6 +359,8 @@ def succeed(task: JobTask, workplace: Workplace) -> Iterator[Message | None]:
 class ScriptedExecutor:
     """Plays one script per job, in turn, the last one for all that follow."""
 
+    forget = staticmethod(forget)
+    succeed = staticmethod(succeed)
     scripts: list[Script] = field(default_factory=lambda: [succeed])
     tasks: list[JobTask] = field(default_factory=list)
     cancelled: int = 0

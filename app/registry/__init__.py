@@ -1,0 +1,1 @@
+"""The registry: models, their versions, and how new ones are published."""

@@ -1,0 +1,304 @@
+"""Publication: whole or not at all, with other writers in the way."""
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+
+from app.call import Caller, Work
+from app.database import database_now
+from app.datasets.suppression import suppressed
+from app.registry.publication import CandidateOutdatedError, NothingToAcceptError, publish_candidate
+from app.tables import Dataset, ForgetRequest, Job, Model, Suppression, Version
+from app.worker.worker import Worker
+
+ALL = {f"r{number}" for number in range(12)}
+
+
+def test_forgotten_records_are_suppressed(yard, worker, runtime):
+    model = yard.model()
+    yard.request(model, "r1", "r2")
+
+    worker.run_until_idle()
+
+    with runtime.database.read() as session:
+        dataset = session.get_one(Dataset, model.dataset_id)
+        assert suppressed(session, dataset, ["r1", "r2", "r3"]) == ["r1", "r2"]
+
+
+def test_two_models_over_one_dataset_each_keep_what_they_have_learned(yard, worker, runtime):
+    dataset_id = yard.dataset()
+    cats, dogs = yard.model("cats", dataset_id), yard.model("dogs", dataset_id)
+
+    yard.request(cats, "r1")
+    worker.run_until_idle()
+    yard.request(dogs, "r2")
+    worker.run_until_idle()
+
+    learned = {
+        model.name: yard.records(dataset_id, yard.get(Version, (model.id, 2)).snapshot)
+        for model in (cats, dogs)
+    }
+    assert learned == {"cats": ALL - {"r1"}, "dogs": ALL - {"r2"}}
+    assert yard.records(dataset_id) == ALL - {"r1", "r2"}
+    assert yard.get(Version, (cats.id, 2)).state.value == "published"
+    assert yard.stored() == yard.recorded()
+
+
+def test_the_same_record_forgotten_by_two_models_is_suppressed_once(yard, worker, runtime):
+    dataset_id = yard.dataset()
+    cats, dogs = yard.model("cats", dataset_id), yard.model("dogs", dataset_id)
+    yard.request(cats, "r1")
+    worker.run_until_idle()
+    head = yard.get(Dataset, dataset_id).head_snapshot
+
+    yard.request(dogs, "r1")
+    worker.run_until_idle()
+
+    assert yard.get(Dataset, dataset_id).head_snapshot == head
+    assert yard.records(dataset_id, yard.get(Version, (dogs.id, 2)).snapshot) == ALL - {"r1"}
+    with runtime.database.read() as session:
+        assert session.scalars(select(func.count()).select_from(Suppression)).one() == 1
+
+
+def test_records_added_to_the_head_meanwhile_stay_there(yard, worker, executor):
+    model = yard.model()
+    yard.request(model, "r1")
+
+    def grown_under_way(task, place):
+        finished = executor.forget(task, place)
+        yard.grow(model.dataset_id, ["r90"])
+        yield finished
+
+    executor.scripts = [grown_under_way]
+    worker.run_until_idle()
+
+    assert yard.records(model.dataset_id) == ALL - {"r1"} | {"r90"}
+    assert yard.records(model.dataset_id, yard.get(Version, (model.id, 2)).snapshot) == ALL - {"r1"}
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_head_that_moves_between_files_and_commit_is_followed(yard, runtime, executor, monkeypatch):
+    model = yard.model()
+    yard.request(model, "r1")
+    publish = runtime.storage.publish
+    moves = iter(["r90", "r91"])
+
+    def publish_while_the_head_moves(directory, location):
+        publish(directory, location)
+        if location.startswith("models/") or directory.name == "head":
+            new = next(moves, None)
+            if new is not None:
+                yard.grow(model.dataset_id, [new])
+
+    monkeypatch.setattr(runtime.storage, "publish", publish_while_the_head_moves)
+    Worker(runtime, executor, threading.Event()).run_until_idle()
+
+    assert yard.records(model.dataset_id) == ALL - {"r1"} | {"r90", "r91"}
+    assert yard.get(Model, model.id).latest_version == 2
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_record_that_only_the_head_has_is_forgotten_there(yard, worker):
+    model = yard.model()
+    yard.grow(model.dataset_id, ["r90", "r91"])
+    request_id = yard.request(model, "r90")
+
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["completed"]
+    assert yard.records(model.dataset_id) == ALL | {"r91"}
+    assert yard.get(Version, (model.id, 2)).snapshot == 1
+
+
+class _Flaky:
+    """A database that loses the answer to some commits, or does not commit at all."""
+
+    def __init__(self, database, faults):
+        self._database = database
+        self._faults = faults
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    @contextmanager
+    def write(self):
+        fault = next(self._faults, None)
+        if fault == "away":
+            raise OperationalError("BEGIN", {}, OSError("connection refused"))
+        with self._database.write() as session:
+            yield session
+        if fault == "answer lost":
+            raise OperationalError("COMMIT", {}, OSError("connection reset"))
+
+
+@pytest.mark.parametrize("fault", ["away", "answer lost"])
+@pytest.mark.parametrize("place", range(3))
+def test_an_outage_while_publishing_leaves_one_whole_version(yard, runtime, executor, fault, place):
+    """The writing transactions of a job are: claim, reservation, publication."""
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    faults = iter([None] * place + [fault])
+    flaky = replace(runtime, database=_Flaky(runtime.database, faults))
+    stop = threading.Event()
+
+    def lose_the_claim_if_its_answer_was_lost():
+        for job in yard.jobs():
+            if job.state.value == "running":
+                yard.expire(job.id)
+
+    worker = Worker(flaky, executor, stop)
+    for _ in range(3):
+        try:
+            worker.run_until_idle()
+        except OperationalError:
+            lose_the_claim_if_its_answer_was_lost()
+
+    assert yard.statuses(request_id) == ["completed"]
+    assert yard.get(Model, model.id).latest_version == 2
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_storage_that_fails_leaves_nothing_and_is_tried_again(yard, runtime, executor, monkeypatch):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    publish = runtime.storage.publish
+    failures = iter([True])
+
+    def fail_once(directory, location):
+        if directory.name == "snapshot" and next(failures, False):
+            raise OSError("no space left on device")
+        publish(directory, location)
+
+    monkeypatch.setattr(runtime.storage, "publish", fail_once)
+    assert Worker(runtime, executor, threading.Event()).run_until_idle() == 2
+
+    request = yard.get(ForgetRequest, request_id)
+    assert (request.status.value, request.attempts) == ("completed", 1)
+    assert yard.stored() == yard.recorded()
+
+
+@pytest.fixture
+def review(yard, runtime):
+    """Accept a request's candidate, as the service does."""
+
+    def review(request_id):
+        with runtime.database.write() as session:
+            work = Work(session, Caller(request_id, frozenset(), None), runtime, database_now(session))
+            return publish_candidate(work, session.get_one(ForgetRequest, request_id), "measured by hand")
+
+    return review
+
+
+@pytest.fixture
+def inconclusive(executor):
+    executor.scripts = [lambda task, place: iter([executor.forget(task, place, passed=False)])]
+
+
+def test_a_result_that_did_not_pass_waits_for_a_person(yard, worker, inconclusive):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["needs_review"]
+    assert yard.get(Model, model.id).latest_version == 1
+    assert yard.get(Version, (model.id, 1)).state.value == "published"
+    [job] = yard.jobs()
+    assert job.state.value == "needs_review"
+    assert job.outcome["rungs"][0]["method"] == "acu"
+    assert yard.stored() - yard.recorded() == {
+        f"candidates/{job.id}/version",
+        f"candidates/{job.id}/snapshot",
+    }
+
+
+def test_an_accepted_candidate_is_published(yard, worker, inconclusive, review):
+    model = yard.model()
+    first, second = yard.request(model, "r1"), yard.request(model, "r2")
+    worker.run_until_idle()
+
+    assert review(first) == 2
+
+    assert yard.statuses(first, second) == ["completed", "completed"]
+    assert "measured by hand" in yard.get(ForgetRequest, first).reason
+    assert yard.get(Version, (model.id, 1)).state.value == "quarantined"
+    assert yard.records(model.dataset_id) == ALL - {"r1", "r2"}
+    [job] = yard.jobs()
+    assert (job.state.value, job.produced_version) == ("completed", 2)
+    assert yard.stored() == yard.recorded()
+
+
+def test_an_accepted_candidate_follows_a_head_that_has_moved(yard, worker, inconclusive, review):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    worker.run_until_idle()
+    yard.grow(model.dataset_id, ["r90"])
+
+    review(request_id)
+
+    assert yard.records(model.dataset_id) == ALL - {"r1"} | {"r90"}
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_candidate_of_an_older_version_cannot_be_accepted(yard, worker, inconclusive, review):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    worker.run_until_idle()
+    yard.overtake(model)
+
+    with pytest.raises(CandidateOutdatedError, match="newer version"):
+        review(request_id)
+
+    assert yard.statuses(request_id) == ["needs_review"]
+
+
+def test_a_candidate_cannot_be_accepted_once_another_of_its_requests_has_left(
+    yard, worker, inconclusive, review, runtime
+):
+    model = yard.model()
+    staying, leaving = yard.request(model, "r1"), yard.request(model, "r2")
+    worker.run_until_idle()
+    with runtime.database.write() as session:
+        session.get_one(ForgetRequest, leaving).status = "cancelled"
+
+    with pytest.raises(CandidateOutdatedError, match="left the review"):
+        review(staying)
+
+
+def test_a_request_without_a_candidate_cannot_be_accepted(yard, worker, executor, review):
+    request_id = yard.request(yard.model(), "r1")
+    executor.scripts = [
+        lambda task, place: iter([replace(executor.forget(task, place, passed=False), candidate=None)])
+    ]
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["needs_review"]
+    with pytest.raises(NothingToAcceptError):
+        review(request_id)
+
+
+def test_a_request_cancelled_before_the_review_begins_takes_its_records_out_of_the_candidate(
+    yard, worker, executor
+):
+    model = yard.model()
+    staying, leaving = yard.request(model, "r1"), yard.request(model, "r2")
+
+    def cancelled_at_the_end(task, place):
+        finished = executor.forget(task, place, passed=False)
+        yard.cancel(leaving)
+        yield finished
+
+    executor.scripts = [
+        cancelled_at_the_end,
+        lambda task, place: iter([executor.forget(task, place, passed=False)]),
+    ]
+    worker.run_until_idle()
+
+    assert yard.statuses(staying, leaving) == ["needs_review", "cancelled"]
+    [job] = yard.jobs()
+    assert yard.get(Job, job.id).outcome["served"] == [str(staying)]
+    assert job.outcome["candidate"]["snapshot"]["records"] == 11
