@@ -1,12 +1,11 @@
 """The HTTP server inside `serve` and `api`. Imported when one of them runs: client commands start faster without."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import uvicorn
 
 from app.cli.errors import CommandError
-from app.cli.output import print_json_line
 from app.cli.signals import on_stop_signals
 from app.main import create_app
 from app.settings import Settings
@@ -20,13 +19,11 @@ class Server(uvicorn.Server):
 
     Args:
         settings: The service's settings.
-        announcement: Printed as one line of JSON once requests are answered, unless it is None.
+        on_ready: Called once requests are answered.
         access_log: Whether every request is logged.
     """
 
-    def __init__(
-        self, settings: Settings, announcement: Mapping[str, str | None] | None, *, access_log: bool
-    ) -> None:
+    def __init__(self, settings: Settings, on_ready: Callable[[], None], *, access_log: bool) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(settings),
@@ -36,13 +33,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
-        self._announcement = announcement
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, then announce it."""
+        """Begin to answer, then tell so."""
         await super().startup(sockets=sockets)
-        if self.started and self._announcement is not None:
-            print_json_line(self._announcement)
+        if self.started:
+            self._on_ready()
 
     def stop(self) -> None:
         """End soon; may be called from any thread."""

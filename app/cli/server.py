@@ -10,7 +10,7 @@ import typer
 from app.cli.database import open_current_database, open_database
 from app.cli.errors import CommandError
 from app.cli.logs import configure_logging
-from app.cli.output import JsonFlag, print_json, say
+from app.cli.output import JsonFlag, print_json, print_json_line, say
 from app.cli.signals import on_stop_signals
 from app.cli.worker_process import WorkerProcess
 from app.database import Database
@@ -63,10 +63,17 @@ def serve(
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
         secret = _prepare_database(settings)
-        if not as_json:
-            _greet(url, secret)
-        announcement = {"url": url, "api_key": secret} if as_json else None
-        server = Server(settings, announcement, access_log=access_log)
+        if secret is not None and not as_json:
+            say("First admin key, shown this once:")
+            typer.echo(secret)
+
+        def announce() -> None:
+            if as_json:
+                print_json_line({"url": url, "api_key": secret})
+            else:
+                say(f"Expunge serves on {url}; its API is described at {url}/docs. Ctrl-C stops it.")
+
+        server = Server(settings, announce, access_log=access_log)
         with WorkerProcess(settings, on_giving_up=server.stop) as worker_process:
             server.run_until_stopped(listener)
     if worker_process.gave_up:
@@ -92,7 +99,14 @@ def api(
         pass  # The server would refuse an old schema too, but with a traceback around the sentence.
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
-        Server(settings, {"url": url} if as_json else None, access_log=access_log).run_until_stopped(listener)
+
+        def announce() -> None:
+            if as_json:
+                print_json_line({"url": url})
+            else:
+                say(f"The API answers on {url}. Ctrl-C stops it.")
+
+        Server(settings, announce, access_log=access_log).run_until_stopped(listener)
 
 
 def worker() -> None:
@@ -159,10 +173,3 @@ def _first_key(database: Database) -> str | None:
             return None
         _, secret = create_key(session, name="first", scopes=[Scope.ADMIN])
         return secret
-
-
-def _greet(url: str, secret: str | None) -> None:
-    if secret is not None:
-        say("First admin key, shown this once:")
-        typer.echo(secret)
-    say(f"Expunge serves on {url}; its API is described at {url}/docs. Ctrl-C stops it.")
