@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from app.errors import ServiceError
@@ -250,7 +252,12 @@ async def _call(
 ) -> Call:
     content_type = request.headers.get("content-type", "").lower()
     # FastAPI has already read a JSON body and keeps it; an upload is hashed while it streams to disk.
-    body = b"" if content_type.startswith("multipart/") else await request.body()
+    try:
+        body = b"" if content_type.startswith("multipart/") else await request.body()
+    except ClientDisconnect:
+        raise HTTPException(
+            400, "The body ended too early."
+        ) from None  # the client is gone; nothing failed here
     fingerprint = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
     return Call(
         request.app.state.runtime,

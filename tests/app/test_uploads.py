@@ -136,7 +136,7 @@ def serve(service):
 
     @contextmanager
     def running():
-        server = Server(uvicorn.Config(service, port=0, log_level="critical"))
+        server = Server(uvicorn.Config(service, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
@@ -163,7 +163,7 @@ def first_piece(monkeypatch):
     return written
 
 
-def request_head(headers: dict[str, str], length: int) -> bytes:
+def request_head(headers: dict[str, str], length: int, path: str = "/v1/datasets") -> bytes:
     lines = {
         "Host": "localhost",
         "Content-Type": "multipart/form-data; boundary=line",
@@ -171,7 +171,7 @@ def request_head(headers: dict[str, str], length: int) -> bytes:
         **headers,
     }
     return (
-        "POST /v1/datasets HTTP/1.1\r\n"
+        f"POST {path} HTTP/1.1\r\n"
         + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         + "\r\n"
     ).encode()
@@ -187,6 +187,31 @@ def test_an_upload_whose_client_goes_away_leaves_nothing_behind(
         (staged,) = (Path(settings.storage_url) / ".staging").iterdir()
         assert (staged / "files" / "records.csv").exists()
         # Leaving the server waits until the call is over.
+
+
+def test_clients_that_go_away_are_no_failures_of_the_service(
+    serve, admin_headers, unchanged, first_piece, caplog
+):
+    data = part("metadata", METADATA) + part("files", b"x" * (2 << 20), "records.csv")
+    with unchanged(), serve() as address:
+        with socket.create_connection(address) as connection:
+            connection.sendall(request_head(admin_headers, len(data) + 1000) + data)
+            assert first_piece.wait(10)
+        for path in "/v1/datasets", "/v1/forget-requests":
+            with socket.create_connection(address) as connection:
+                head = request_head({**admin_headers, "Content-Type": "application/json"}, 1000, path)
+                connection.sendall(head + b"{")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_one_upload_spends_one_token_of_its_key_s_rate(settings, admin_headers, registry):
+    slow = settings.model_copy(update={"rate_limit_burst": 1, "rate_limit_per_second": 1e-6})
+    files = [("metadata", (None, METADATA)), ("files", ("records.jsonl", registry.records(3)))]
+    with TestClient(create_app(slow)) as client:
+        statuses = [
+            client.post("/v1/datasets", files=files, headers=admin_headers).status_code for _ in range(2)
+        ]
+    assert statuses == [201, 429]
 
 
 def test_an_upload_without_its_end_is_told_so(serve, admin_headers, unchanged):
