@@ -18,8 +18,7 @@ COPY app app
 COPY models models
 COPY unlearning unlearning
 COPY migrations migrations
-RUN /opt/expunge/bin/pip install --no-deps --force-reinstall . \
-    && /opt/expunge/bin/python -m compileall -q /opt/expunge/lib
+RUN /opt/expunge/bin/pip install --no-deps --force-reinstall .
 
 FROM build AS build-worker
 ARG PIP_EXTRA_INDEX_URL=
@@ -29,8 +28,7 @@ COPY app app
 COPY models models
 COPY unlearning unlearning
 COPY migrations migrations
-RUN /opt/expunge/bin/pip install --no-deps --force-reinstall . \
-    && /opt/expunge/bin/python -m compileall -q /opt/expunge/lib
+RUN /opt/expunge/bin/pip install --no-deps --force-reinstall .
 
 FROM python:3.13-slim AS runtime
 ENV PATH=/opt/expunge/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,7 +80,7 @@ class Event:
     status: str | None
     reason: str
     details: JsonObject | None
-    body: JsonObject
+    body: JsonObject = field(repr=False)
     """The whole event, as JSON."""
 
     @classmethod

@@ -186,4 +186,4 @@ def _print_request(request: JsonObject) -> None:
 
 
 def _target(request: JsonObject) -> str:
-    return f"{request['target']['count']} {request['target']['kind']}"
+    return f"{request['target']['kind']}: {request['target']['count']}"
