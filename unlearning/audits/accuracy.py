@@ -48,7 +48,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     centre = share + square / (2 * n)
     spread = Z_95 * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
     scale = 1 + square / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # At shares of 0 and 1 one end is the share itself, but for rounding.
+    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
 
 
 def accuracy_change(before: Tensor, after: Tensor, labels: Tensor) -> Estimate:

@@ -22,7 +22,9 @@ class Check(BaseModel):
     formula: str = Field(description="What was computed.")
     value: float | None = Field(description="Of the new version; null where it could not be measured.")
     reference: float | None = Field(None, description="The same of the reference.")
-    reference_name: str | None = Field(None, description="What the reference is: retrained, original, random …")
+    reference_name: str | None = Field(
+        None, description="What the reference is: retrained, original, random …"
+    )
     interval: tuple[float, float] | None = Field(None, description="95 % interval of the value.")
     n: int | None = Field(None, description="How many items it was measured on.")
     bound: str | None = Field(None, description="What the value must satisfy.")

@@ -1,0 +1,251 @@
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from models.classifier import runtime
+from models.contracts import ForgetSet
+from tests.reference.classifier_data import clusters, silent
+from unlearning import pipeline
+from unlearning.audits.report import Outcome
+from unlearning.catalog.classifier import ACU
+from unlearning.catalog.spec import Guarantee
+from unlearning.errors import MethodError
+from unlearning.pipeline import run_plan
+from unlearning.planner import Plan, PlanInput, Rung, make_plan
+
+DATA = clusters(60, held_out=200)
+FORGET = ForgetSet(("r0", "r1", DATA.audit().ids[0], DATA.calibration().ids[0]))
+RECIPE = {"feature_dim": 24, "max_records": 1000}
+MODEL = runtime.train(DATA, RECIPE, seed=1, progress=silent)
+REFIT = runtime.train(DATA.without(FORGET.record_ids), RECIPE, seed=1, progress=silent)
+
+
+def plan(*names: str) -> Plan:
+    """Make the planner's own ladder, with these methods in this order."""
+    rungs = make_plan(
+        PlanInput(
+            family="classifier",
+            architecture=dict(runtime.describe(MODEL)),
+            target_kind="records",
+            records=60,
+            forget=2,
+        )
+    ).rungs
+    known = {rung.method: rung for rung in rungs}
+    return Plan(
+        rungs=tuple(known.get(name) or rungs[0].model_copy(update={"method": name}) for name in names),
+        ruled_out=(),
+    )
+
+
+def run(*names, data=DATA, forget=FORGET, on_inconclusive="escalate", seed=3, progress=silent):
+    return run_plan(
+        runtime,
+        MODEL,
+        data,
+        forget,
+        plan(*names),
+        on_inconclusive=on_inconclusive,
+        seed=seed,
+        progress=progress,
+    )
+
+
+@pytest.fixture
+def method(monkeypatch):
+    """Put a function into the catalog as a method called `stranger`."""
+
+    def install(function, **changes):
+        spec = dataclasses.replace(ACU, name="stranger", **changes)
+        monkeypatch.setattr(type(spec), "load", lambda self: function if self.name == "stranger" else acu_run)
+        real = pipeline.get_method
+        monkeypatch.setattr(
+            pipeline, "get_method", lambda family, name: spec if name == "stranger" else real(family, name)
+        )
+
+    acu_run = ACU.load()
+    return install
+
+
+def test_the_first_rung_that_passes_is_chosen_and_later_ones_are_not_tried():
+    result = run("acu", "retrain")
+    assert result.chosen is result.rungs[0]
+    assert [rung.method for rung in result.rungs] == ["acu"]
+    assert result.chosen.audit.verdict is Outcome.PASS
+    assert result.chosen.guarantee == "exact"
+    assert result.chosen.configuration["solve"] == "fresh"
+    assert result.chosen.failure is None
+    assert result.chosen.seconds >= result.chosen.audit.seconds + result.chosen.audit.unlearning_seconds
+    assert result.model.statistics.equal(REFIT.statistics)
+    assert torch.equal(result.model.head, REFIT.head)
+    assert MODEL.statistics.records == 60
+
+
+def test_the_planners_ladder_runs_as_it_is():
+    assert run_plan(
+        runtime,
+        MODEL,
+        DATA,
+        FORGET,
+        plan("acu", "retrain"),
+        on_inconclusive="review",
+        seed=0,
+        progress=silent,
+    ).chosen
+
+
+def test_a_rung_that_fails_its_audit_is_followed_by_the_next_which_starts_from_the_parent(method):
+    seen = []
+
+    def forgets_nothing(model, data, forget, config, *, generator, progress):
+        seen.append((model, len(data.audit()), forget, generator.initial_seed()))
+        return model
+
+    method(forgets_nothing)
+    result = run("stranger", "acu")
+    assert result.rungs[0].audit.verdict is Outcome.FAIL
+    assert result.chosen is result.rungs[1]
+    assert torch.equal(result.model.head, REFIT.head)
+    ((model, audited, forget, seed),) = seen
+    assert model is MODEL
+    assert audited == 0
+    assert seed == 3
+    hidden = set(DATA.audit().ids)
+    assert forget.record_ids == tuple(name for name in FORGET.record_ids if name not in hidden)
+    assert set(FORGET.record_ids) & hidden
+
+
+def test_a_method_that_raises_is_recorded_and_never_becomes_a_result(method, caplog):
+    def breaks(*_, **__):
+        raise ZeroDivisionError("secret-record-id")
+
+    method(breaks)
+    with caplog.at_level(logging.WARNING):
+        result = run("stranger", "acu")
+    assert result.rungs[0].audit is None
+    assert result.rungs[0].failure == "ZeroDivisionError: secret-record-id"
+    assert result.chosen.method == "acu"
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret-record-id" not in caplog.text
+
+
+def test_an_audit_that_raises_fails_its_rung(method, monkeypatch):
+    monkeypatch.setattr(pipeline, "get_suite", lambda _: 1 / 0)
+    result = run("acu", "retrain")
+    assert result.model is None
+    assert result.chosen is None
+    assert [rung.failure for rung in result.rungs] == ["ZeroDivisionError: division by zero"] * 2
+
+
+def test_a_refusal_is_recorded_in_its_own_words(method):
+    def refuses(*_, **__):
+        raise MethodError("It cannot be done.")
+
+    method(refuses)
+    assert run("stranger").rungs[0].failure == "It cannot be done."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no more"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+        ),
+        torch.OutOfMemoryError("no more"),
+    ],
+)
+def test_running_out_of_memory_is_not_a_rungs_failure(method, error):
+    def swells(*_, **__):
+        raise error
+
+    method(swells)
+    with pytest.raises(MemoryError):
+        run("stranger", "acu")
+
+
+def test_what_torch_says_when_memory_runs_out_is_recognised(method):
+    def swells(*_, **__):
+        return torch.empty(1 << 50, dtype=torch.float64)
+
+    method(swells)
+    with pytest.raises(MemoryError):
+        run("stranger", "acu")
+
+
+def almost(model, data, forget, config, *, generator, progress):
+    return REFIT
+
+
+@pytest.mark.parametrize(
+    ("on_inconclusive", "chosen", "tried"),
+    [("escalate", "acu", 2), ("review", None, 1), ("accept", "stranger", 1)],
+)
+def test_an_audit_that_cannot_decide_leads_where_it_is_told_to(method, on_inconclusive, chosen, tried):
+    method(almost, guarantee=Guarantee.EMPIRICAL)
+    result = run("stranger", "acu", on_inconclusive=on_inconclusive)
+    assert result.rungs[0].audit.verdict is Outcome.INCONCLUSIVE
+    assert (result.chosen.method if result.chosen else None) == chosen
+    assert (result.model is None) == (chosen is None)
+    assert len(result.rungs) == tried
+
+
+def test_a_failed_audit_is_never_accepted(method):
+    method(lambda model, *_, **__: model)
+    assert run("stranger", on_inconclusive="accept").chosen is None
+
+
+def test_the_end_of_the_ladder_is_nothing_chosen(method):
+    method(almost, guarantee=Guarantee.EMPIRICAL)
+    result = run("stranger", on_inconclusive="escalate")
+    assert result.model is None
+    assert len(result.rungs) == 1
+
+
+def test_records_that_are_nowhere_fail_every_rung():
+    result = run("acu", "retrain", forget=ForgetSet(("nobody", "r1")))
+    assert result.chosen is None
+    assert [rung.failure for rung in result.rungs] == ["1 of the records to forget are not in the data."] * 2
+
+
+def test_everything_forgotten_is_refused_by_every_rung():
+    result = run("acu", "retrain", forget=ForgetSet(tuple(sorted(DATA.ids))))
+    assert result.chosen is None
+    assert all(rung.failure for rung in result.rungs)
+
+
+def test_a_held_out_subject_alone_leaves_the_same_bits():
+    result = run("acu", forget=ForgetSet(("r60", "r61")))
+    assert result.chosen
+    assert torch.equal(result.model.head, MODEL.head)
+
+
+def test_progress_names_the_method():
+    stages = []
+    run("acu", progress=lambda stage, step, of: stages.append((stage, step <= of)))
+    assert all(stage.startswith("acu: ") and sane for stage, sane in stages)
+    assert {"acu: solving the head", "acu: auditing"} <= {stage for stage, _ in stages}
+
+
+def test_a_method_that_is_not_installed_fails_its_rung():
+    rung = Rung(
+        method="gone",
+        guarantee=Guarantee.EXACT,
+        parameters={},
+        reason="",
+        estimated_flops=1,
+        estimated_seconds=1,
+    )
+    result = run_plan(
+        runtime,
+        MODEL,
+        DATA,
+        FORGET,
+        Plan(rungs=(rung,), ruled_out=()),
+        on_inconclusive="escalate",
+        seed=0,
+        progress=silent,
+    )
+    assert "no method 'gone'" in result.rungs[0].failure
