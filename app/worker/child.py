@@ -18,6 +18,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
 from pathlib import Path
+from typing import Self
 
 from app.worker.child_job import JobFailedError, execute
 from app.worker.task import Failure, FailureKind, Finished, JobTask, Progress, Workplace
@@ -25,7 +26,7 @@ from models.errors import ModelsError
 from unlearning.errors import UnlearningError
 
 PROGRESS_SECONDS = 1 / 3
-"""At least so long between two reports, and before the first: most jobs on small models end sooner."""
+"""Pause between two reports, and before the first: most jobs on small models end sooner."""
 
 PR_SET_PDEATHSIG = 1
 KIBIBYTE = 1 << 10
@@ -39,7 +40,9 @@ def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides.
     if workplace.memory_bytes is not None:
         limit_memory(workplace.memory_bytes)
-    connection.send(run(task, workplace, Throttle(connection.send)))
+    with Reporter(connection.send) as report:
+        outcome = run(task, workplace, report)
+    connection.send(outcome)
     connection.close()
 
 
@@ -77,25 +80,44 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class Throttle:
-    """Passes on a few reports a second and drops the rest: cheap to call in an inner loop."""
+class Reporter:
+    """Sends the newest report a few times a second, from a thread of its own.
+
+    So a report costs its caller two assignments, and the last one before a long silence is still sent.
+    """
 
     def __init__(self, send: Callable[[Progress], None]) -> None:
         self._send = send
-        self._last = time.monotonic()
-        self._stage = ""
-        self._stage_began = self._last
+        self._latest: tuple[str, int, int] | None = None
+        self._stage_began = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
 
     def __call__(self, stage: str, step: int, of: int) -> None:
         """Report that step `step` of `of` of a stage is done."""
-        now = time.monotonic()
-        if stage != self._stage:
-            self._stage, self._stage_began = stage, now
-        if now - self._last < PROGRESS_SECONDS:
-            return
-        self._last = now
-        seconds_left = (now - self._stage_began) * (of - step) / step if step > 0 else None
-        self._send(Progress(stage, step, of, seconds_left))
+        if self._latest is None or self._latest[0] != stage:
+            self._stage_began = time.monotonic()
+        self._latest = stage, step, of
+
+    def _run(self) -> None:
+        sent = None
+        while not self._done.wait(PROGRESS_SECONDS):
+            latest = self._latest
+            if latest is not None and latest != sent:
+                self._send(self._describe(*latest))
+                sent = latest
+
+    def _describe(self, stage: str, step: int, of: int) -> Progress:
+        elapsed = time.monotonic() - self._stage_began
+        return Progress(stage, step, of, elapsed * (of - step) / step if step > 0 else None)
 
 
 def limit_memory(extra: int) -> None:

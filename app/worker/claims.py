@@ -135,7 +135,8 @@ def _next_job(session: Session, model: Model, most: int, now: dt.datetime) -> Jo
     session.flush()
     for request in requests:
         request.job_id = job.id
-    change_status(session, requests, RequestStatus.RUNNING, _claimed_reason(len(requests)), now)
+    reason, details = _claimed_reason(len(requests)), {"job": str(job.id)}
+    change_status(session, requests, RequestStatus.RUNNING, reason, now, details)
     return job
 
 

@@ -84,11 +84,14 @@ class Yard:
 
     def grow(self, dataset_id: uuid.UUID, ids: Sequence[str]) -> int:
         """Append records to the head; return the new head's number."""
+        return self.grow_from(dataset_id, self._source(ids))
+
+    def grow_from(self, dataset_id: uuid.UUID, source: Path) -> int:
+        """Append a file's records to the head; return the new head's number."""
         with self.runtime.database.write() as session:
             dataset = session.get_one(Dataset, dataset_id)
             head = session.get_one(Snapshot, (dataset_id, dataset.head_snapshot))
             base = self.runtime.storage.materialise(head.location)
-            source = self._source(ids)
             number = dataset.next_snapshot
             snapshot = self._write_snapshot(
                 dataset_id, number, lambda out: snapshots.append(base, [source], out)
