@@ -10,25 +10,33 @@ import hmac
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from app.bulk_insert import insert_rows
 from app.errors import ServiceError
 from app.runtime import Runtime
-from app.tables import ApiKey, IdempotencyRecord
+from app.tables import ApiKey, Base, IdempotencyRecord
 from app.trust.scopes import Scope
+from models.errors import ModelsError
+from unlearning.errors import UnlearningError
 
 bearer = HTTPBearer(auto_error=False, description="An API key made by `expunge keys create`.")
+
+
+KEY_BY_HASH = select(
+    ApiKey.id, ApiKey.secret_hash, ApiKey.scopes, ApiKey.models, ApiKey.expires_at, ApiKey.revoked_at
+).where(ApiKey.secret_hash == bindparam("digest"))
 
 
 class KeyRefusedError(ServiceError):
@@ -90,6 +98,8 @@ class Work:
     caller: Caller
     runtime: Runtime
     now: dt.datetime
+    rows: list[Base] = field(default_factory=list)
+    """New rows that nothing in the call reads back: inserted together when the effect is done."""
 
 
 @dataclass(frozen=True)
@@ -137,26 +147,30 @@ class Call:
     def post(self, scope: Scope, effect: Callable[[Work], Answer]) -> Response:
         """Run `effect` in one writing transaction, at most once per idempotency key.
 
-        The same key and request: the first answer again. The same key and another request: 422.
+        The same key and request: the first answer again. The same key and another request: 422. A key is only
+        looked up once its call has failed, since a call that repeats another one fails for certain: on the
+        first one's record if on nothing else.
         """
         try:
             with self.runtime.database.write() as session:
                 work = self._work(session, scope)
-                first = self.first_answer(work)
-                if first is not None:
-                    return first
                 answer = effect(work)
                 body = answer.body.model_dump(mode="json")
-                self._remember(work, answer, body)
-        except IntegrityError:
-            # Another call under the same idempotency key committed between our look and our insert. The
-            # transaction is undone; what that call answered is the answer. Anything else is a real fault.
-            with self.runtime.database.read() as session:
-                first = self.first_answer(self._work(session, scope))
+                rows = [*work.rows, *self._record(work, answer, body)]
+                if rows:
+                    insert_rows(session, rows)
+        except (IntegrityError, ServiceError, ModelsError, UnlearningError):
+            first = self._replay(scope)
             if first is None:
                 raise
             return first
         return _response(answer.status, body, answer.location, answer.retry_after)
+
+    def _replay(self, scope: Scope) -> Response | None:
+        if self._token is None or self._idempotency_key is None:
+            return None
+        with self.read(scope) as work:
+            return self.first_answer(work)
 
     def _work(self, session: Session, scope: Scope) -> Work:
         now = dt.datetime.now(dt.UTC)
@@ -186,21 +200,19 @@ class Call:
         response.headers["Idempotent-Replayed"] = "true"
         return response
 
-    def _remember(self, work: Work, answer: Answer, body: dict[str, object]) -> None:
+    def _record(self, work: Work, answer: Answer, body: dict[str, object]) -> list[IdempotencyRecord]:
         if self._idempotency_key is None:
-            return
-        work.session.add(
-            IdempotencyRecord(
-                api_key_id=work.caller.key_id,
-                key=self._idempotency_key,
-                request_hash=self._request_hash,
-                status_code=answer.status,
-                location=answer.location,
-                body=body,
-                created_at=work.now,
-            )
+            return []
+        record = IdempotencyRecord(
+            api_key_id=work.caller.key_id,
+            key=self._idempotency_key,
+            request_hash=self._request_hash,
+            status_code=answer.status,
+            location=answer.location,
+            body=body,
+            created_at=work.now,
         )
-        work.session.flush()
+        return [record]
 
 
 def authenticate(session: Session, token: str | None, now: dt.datetime) -> Caller:
@@ -212,7 +224,7 @@ def authenticate(session: Session, token: str | None, now: dt.datetime) -> Calle
     if token is None:
         raise KeyRefusedError
     digest = hashlib.sha256(token.encode()).digest()
-    key = session.execute(select(ApiKey).where(ApiKey.secret_hash == digest)).scalar_one_or_none()
+    key = session.execute(KEY_BY_HASH, {"digest": digest}).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, digest):
         raise KeyRefusedError
     if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):

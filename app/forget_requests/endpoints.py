@@ -18,6 +18,7 @@ from app.forget_requests.schemas import (
     ForgetRequestPage,
     ForgetRequestRead,
     RetryCreate,
+    ReviewCreate,
 )
 from app.forget_requests.states import FINAL
 from app.paging import CursorDep, Limit, link_next
@@ -86,6 +87,20 @@ def cancel(call: CallDep, request_id: uuid.UUID) -> Response:
 def retry(call: CallDep, request_id: uuid.UUID, body: RetryCreate) -> Response:
     """Put a request that failed, or that needs review, back into the queue, as it was or changed."""
     return call.post(Scope.REQUESTS_WRITE, lambda work: service.retry(work, request_id, body))
+
+
+@router.post(
+    "/{request_id}/review",
+    summary="Accept a candidate whose audit did not pass",
+    response_model=ForgetRequestRead,
+    responses=POSTED,
+)
+def review(call: CallDep, request_id: uuid.UUID, body: ReviewCreate) -> Response:
+    """Publish the candidate that was kept, and complete every request that its job served.
+
+    It takes the scope `models:write` as well, since a version is published.
+    """
+    return call.post(Scope.REQUESTS_WRITE, lambda work: service.review(work, request_id, body))
 
 
 @router.get(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.forget_requests.schemas import OPEN, Filters
@@ -50,9 +50,13 @@ MODEL_STATES = (
 )
 
 
+MODEL_STATE_BY_NAME = MODEL_STATES.where(Model.name == bindparam("name"))
+"""Built once: submission is the call that comes most often."""
+
+
 def model_state(session: Session, name: str) -> ModelState | None:
     """Return one model's state."""
-    row = session.execute(MODEL_STATES.where(Model.name == name)).one_or_none()
+    row = session.execute(MODEL_STATE_BY_NAME, {"name": name}).one_or_none()
     return ModelState(*row) if row is not None else None
 
 

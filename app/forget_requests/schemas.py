@@ -184,7 +184,8 @@ class EventRead(BaseModel):
 
     id: int = Field(description="Grows from event to event; what `Last-Event-ID` and `after` take.")
     type: str = Field(
-        description="`status`: a change of state. `cancel_requested`. `progress` and `rung`: reports of a job."
+        description="`status`: a change of state. `cancel_requested`, `review`: what a client did. "
+        "`progress`, `rung`: what a job reports."
     )
     status: str | None = Field(description="The state that was reached.")
     reason: str = Field(description="What happened, in a sentence.")

@@ -22,10 +22,12 @@ from app.forget_requests.schemas import (
     ForgetRequestList,
     ForgetRequestRead,
     RetryCreate,
+    ReviewCreate,
 )
 from app.forget_requests.states import IllegalChangeError, change_status, status_event
 from app.forget_requests.validation import check_target, group_key, settle_parameters
 from app.paging import Cursor, Page
+from app.registry.publication import publish_candidate
 from app.tables import Event, ForgetRequest, Job
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
@@ -119,6 +121,30 @@ def retry(work: Work, request_id: uuid.UUID, body: RetryCreate) -> Answer:
     return _accepted(work, request, model)
 
 
+def review(work: Work, request_id: uuid.UUID, body: ReviewCreate) -> Answer:
+    """Publish a candidate that its audit did not pass, because a person answers for it."""
+    _, model = get_visible(work, request_id)
+    work.caller.require(
+        Scope.MODELS_WRITE, model
+    )  # a version is published, beyond what the service vouches for
+    request, job = repository.lock(work.session, request_id)
+    if request.status is not RequestStatus.NEEDS_REVIEW or job is None:
+        raise IllegalChangeError(request, RequestStatus.COMPLETED)
+    reviewer = repository.key_name(work.session, work.caller.key_id)
+    work.session.add(
+        Event(
+            job_id=job.id,
+            type="review",
+            status=request.status.value,
+            reason=f"{reviewer} accepted the candidate: {body.reason}",
+            details={"decision": body.decision, "reviewer": reviewer, "api_key": str(work.caller.key_id)},
+            created_at=work.now,
+        )
+    )
+    publish_candidate(work, request, body.reason)
+    return Answer(_shown(work, request, model), 200)
+
+
 def get_visible(work: Work, request_id: uuid.UUID) -> tuple[ForgetRequest, str]:
     """Return a request and its model's name.
 
@@ -176,9 +202,7 @@ def _store(work: Work, body: ForgetRequestCreate, state: ModelState) -> ForgetRe
         method=body.method,
         parameters=body.parameters,
     )
-    work.session.add(request)
-    work.session.flush()  # the event's row refers to the request's
-    work.session.add(status_event(request, RECEIVED, work.now))
+    work.rows.extend((request, status_event(request, RECEIVED, work.now)))
     return request
 
 
