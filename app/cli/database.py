@@ -37,3 +37,14 @@ def open_current_database() -> Iterator[Database]:
     with open_database(get_settings()) as database:
         require_current_schema(database)
         yield database
+
+
+def check_schema() -> None:
+    """Refuse an old schema before anything is started: later it would be a traceback in a log.
+
+    Raises:
+        CommandError: The database's URL is of an unsupported kind.
+        SchemaError: Its schema is not the one this code needs.
+    """
+    with open_current_database():
+        pass

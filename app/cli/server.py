@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.database import open_current_database, open_database
+from app.cli.database import check_schema, open_database
 from app.cli.errors import CommandError
 from app.cli.logs import configure_logging
 from app.cli.output import JsonFlag, print_json, print_json_line, say
@@ -51,9 +51,10 @@ def serve(
 ) -> None:
     """Run the API and one worker.
 
-    An empty database is set up, and its first admin key printed once. With --json the first line on standard output is an object with `url` and `api_key` (null unless one was
-    made), printed once requests are answered. A worker that dies is started again; one that dies at once
-    again and again ends the service with status 1.
+    An empty database is set up, and its first admin key printed once. With --json the first line on standard
+    output is an object with `url` and `api_key` (null unless one was made), printed once requests are
+    answered. A worker that dies is started again; one that dies at once again and again ends the service
+    with status 1.
     """
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
@@ -89,14 +90,14 @@ def api(
 ) -> None:
     """Run the API alone.
 
-    Start as many as you like over one PostgreSQL database. With --json the first line on standard output is an object with `url`, printed once requests are answered.
+    Start as many as you like over one PostgreSQL database. With --json the first line on standard output is an
+    object with `url`, printed once requests are answered.
     """
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
     settings = _with_address(get_settings(), host, port)
     configure_logging()
-    with open_current_database():
-        pass  # The server would refuse an old schema too, but with a traceback around the sentence.
+    check_schema()
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
 
@@ -116,8 +117,7 @@ def worker() -> None:
     """
     _require_torch()
     configure_logging()
-    with open_current_database():
-        pass  # An old schema is a sentence here, before any process is started.
+    check_schema()
     from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
 
     settings = get_settings()
