@@ -133,7 +133,7 @@ def review(work: Work, request_id: uuid.UUID, body: ReviewCreate) -> Answer:
     reviewer = repository.key_name(work.session, work.caller.key_id)
     work.session.add(
         Event(
-            job_id=job.id,
+            job_id=request.job_id,
             type="review",
             status=request.status.value,
             reason=f"{reviewer} accepted the candidate: {body.reason}",
