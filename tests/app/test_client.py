@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import client as client_module
 from app.client import Client, ClientError, DownloadError, ProblemError, UnreachableError
 from models.checkpoint import MANIFEST_NAME, FileEntry, Manifest, verify_directory
 from models.errors import CheckpointError
@@ -20,9 +19,9 @@ MANIFEST = Manifest(
 
 def scripted(handler) -> Client:
     client = Client("http://service", "xp_key")
-    client._http.close()
-    client._http = httpx.Client(
-        base_url="http://service", transport=httpx.MockTransport(handler), headers=client._http.headers
+    client.api._http.close()
+    client.api._http = httpx.Client(
+        base_url="http://service", transport=httpx.MockTransport(handler), headers=client.api._http.headers
     )
     return client
 
@@ -31,7 +30,7 @@ def scripted(handler) -> Client:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing waits; what would have been waited for is written down."""
     waited: list[float] = []
-    monkeypatch.setattr(client_module.time, "sleep", waited.append)
+    monkeypatch.setattr("time.sleep", waited.append)
     return waited
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from app.client import Client, DownloadError, JsonObject, Progress, UnreachableError
+from app.client.errors import DownloadError, UnreachableError
+from app.client.paths import version_path
+from app.client.transport import JsonObject, Progress, Transport
 from models.checkpoint import MANIFEST_NAME, FileEntry, Manifest, check_file_name, verify_directory
 from models.errors import CheckpointError
 
@@ -15,12 +17,12 @@ PARTIAL_CONTENT = 206
 
 
 def download_version(
-    client: Client, model: str, version: int | str, directory: Path, progress: Progress | None
+    api: Transport, model: str, version: int | str, directory: Path, progress: Progress | None
 ) -> JsonObject:
     """Download a version; see `Client.download`."""
-    found = client.version(model, version)
+    found = api.get(version_path(model, version))
     number = int(found["number"])
-    manifest = client.manifest(model, number)
+    manifest = Manifest.from_json(api.get(f"{version_path(model, number)}/manifest"))
     if manifest.digest != found["digest"]:
         raise DownloadError(
             f"The manifest of version {number} is not the one that the version's digest names."
@@ -41,8 +43,8 @@ def download_version(
             if progress is not None:
                 progress(entry.path, before + count, manifest.size)
 
-        url = f"/v1/models/{quote(model, safe='')}/versions/{number}/files/{quote(entry.path)}"
-        _fetch(client, url, entry, target, report)
+        url = f"{version_path(model, number)}/files/{quote(entry.path)}"
+        _fetch(api, url, entry, target, report)
         done += entry.size
     (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     partial.rename(directory)
@@ -59,10 +61,10 @@ def _require_same(directory: Path, manifest: Manifest) -> None:
         raise DownloadError(f"{directory} is there already and holds something else; name another directory.")
 
 
-def _fetch(client: Client, url: str, entry: FileEntry, target: Path, report: Callable[[int], None]) -> None:
+def _fetch(api: Transport, url: str, entry: FileEntry, target: Path, report: Callable[[int], None]) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _fetch_rest(client, url, entry, target, report)
+            _fetch_rest(api, url, entry, target, report)
             break
         except UnreachableError:
             if attempt == ATTEMPTS:
@@ -73,7 +75,7 @@ def _fetch(client: Client, url: str, entry: FileEntry, target: Path, report: Cal
 
 
 def _fetch_rest(
-    client: Client, url: str, entry: FileEntry, target: Path, report: Callable[[int], None]
+    api: Transport, url: str, entry: FileEntry, target: Path, report: Callable[[int], None]
 ) -> None:
     """Fetch what is missing of one file."""
     have = target.stat().st_size if target.exists() else 0
@@ -84,7 +86,7 @@ def _fetch_rest(
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"{entry.sha256}"'}
-    with client.stream(url, headers) as response:
+    with api.stream(url, headers) as response:
         resumed = response.status_code == PARTIAL_CONTENT
         have = have if resumed else 0
         with target.open("ab" if resumed else "wb") as file:
