@@ -190,6 +190,15 @@ class Client:
         """Withdraw a request."""
         return self.api.post(f"{request_path(request_id)}/cancel", None)
 
+    def retry(self, request_id: str, **changes: Any) -> JsonObject:
+        """Put a request that failed or needs review back into the queue; see the API for what may change."""
+        return self.api.post(f"{request_path(request_id)}/retry", changes)
+
+    def accept(self, request_id: str, reason: str) -> JsonObject:
+        """Have the candidate of a request that needs review published, for a reason that is kept for good."""
+        body = {"decision": "accept", "reason": reason}
+        return self.api.post(f"{request_path(request_id)}/review", body)
+
     def events(self, request_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield a request's events, past ones first, as they happen, until the request is settled.
 

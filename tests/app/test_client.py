@@ -337,3 +337,25 @@ def test_either_files_or_a_uri():
 def test_an_empty_checkpoint_directory_is_refused(tmp_path: Path):
     with pytest.raises(ClientError, match="no checkpoint"):
         scripted(Shop()).register_model("m", "classifier", "d", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "body"),
+    [
+        (lambda client: client.cancel("r"), "/v1/forget-requests/r/cancel", None),
+        (lambda client: client.retry("r", method="acu"), "/v1/forget-requests/r/retry", {"method": "acu"}),
+        (
+            lambda client: client.accept("r", "seen"),
+            "/v1/forget-requests/r/review",
+            {"decision": "accept", "reason": "seen"},
+        ),
+        (lambda client: client.update("digits"), "/v1/models/digits/updates", {}),
+    ],
+)
+def test_what_a_person_decides_goes_to_its_endpoint(call, path, body):
+    def handler(request):
+        assert request.url.path == path
+        assert json.loads(request.content or "null") == body
+        return httpx.Response(200, json={"id": "r"})
+
+    assert call(scripted(handler)) == {"id": "r"}
