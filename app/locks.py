@@ -2,7 +2,8 @@
 
 Whoever locks rows of more than one of these tables in one transaction takes them in this order and, within a
 table, the oldest first. Two transactions can then wait for each other, never in a circle. Rows may be left
-out: a cancellation locks the job and its requests alone.
+out: the heartbeat locks the job alone. Under a model's lock nobody else can hold its jobs, so there the dataset may
+as well come after the job.
 
 The locks are `FOR NO KEY UPDATE`, which a row that merely refers to a locked one (a new forget request of the
 model, say) need not wait for. SQLite has no row locks: there a writing transaction is alone from its first

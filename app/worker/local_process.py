@@ -7,10 +7,11 @@ from multiprocessing.context import ForkServerProcess
 
 from app.worker.task import Failure, FailureKind, JobTask, Message, Workplace
 from models.families import FAMILIES
+from unlearning.audits.suites import SUITES
 from unlearning.catalog import methods
 
 CHILD_MODULE = "app.worker.child"
-OWN_METHODS = "unlearning."
+OWN_PACKAGE = "unlearning."
 
 
 class LocalProcessExecutor:
@@ -91,11 +92,14 @@ def warm_up() -> None:
 
 
 def _modules_of_jobs() -> list[str]:
-    """Return the modules that jobs load: every family's, and the algorithms that are part of Expunge.
+    """Return the modules that jobs load: every family's, its audits, and the algorithms that are part of Expunge.
 
     Those of other packages are left to the jobs that want them: one that cannot be imported must not keep all
     others from running.
     """
-    families = [family.runtime_module for family in FAMILIES.values()]
-    algorithms = {spec.implementation.partition(":")[0] for spec in methods()}
-    return [*families, *sorted(name for name in algorithms if name.startswith(OWN_METHODS))]
+    families = [
+        module for family in FAMILIES.values() for module in (family.runtime_module, family.snapshots_module)
+    ]
+    functions = [*SUITES.values(), *(spec.implementation for spec in methods())]
+    modules = {function.partition(":")[0] for function in functions}
+    return [*families, *sorted(module for module in modules if module.startswith(OWN_PACKAGE))]

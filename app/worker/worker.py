@@ -18,6 +18,7 @@ from app.worker.claims import Assignment, claim, work_waits
 from app.worker.executor import Executor
 from app.worker.heartbeat import Heartbeat
 from app.worker.leases import LeaseLostError
+from app.worker.left_candidates import discard_left_candidates
 from app.worker.local_process import LocalProcessExecutor
 from app.worker.outages import LONGEST_PAUSE_SECONDS, OUTAGE
 from app.worker.settlement import reap
@@ -98,6 +99,7 @@ class Worker:
         assignment = claim(self._runtime.database, self._runtime.settings, self._owner)
         if assignment is None:
             return False
+        discard_left_candidates(self._runtime)
         logger.info("Job %s of model %s begins.", assignment.lease.job_id, assignment.model_name)
         self._serve(assignment)
         return True

@@ -37,7 +37,8 @@ class Case:
     progress: Progress
 
 
-_SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier:audit"})
+SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier:audit"})
+"""Family -> `module:function` of its suite."""
 
 
 def get_suite(family: str) -> Callable[[Case], Audit]:
@@ -46,6 +47,6 @@ def get_suite(family: str) -> Callable[[Case], Audit]:
     Raises:
         MethodError: The family has none; its models cannot be published by the service.
     """
-    if family not in _SUITES:
+    if family not in SUITES:
         raise MethodError(f"There is no audit for the family {family!r}.")
-    return load_object(_SUITES[family])
+    return load_object(SUITES[family])

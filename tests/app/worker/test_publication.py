@@ -1,6 +1,7 @@
 """Publication: whole or not at all, with other writers in the way."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -45,6 +46,32 @@ def test_two_models_over_one_dataset_each_keep_what_they_have_learned(yard, work
     assert learned == {"cats": ALL - {"r1"}, "dogs": ALL - {"r2"}}
     assert yard.records(dataset_id) == ALL - {"r1", "r2"}
     assert yard.get(Version, (cats.id, 2)).state.value == "published"
+    assert yard.stored() == yard.recorded()
+
+
+def test_workers_that_publish_over_one_dataset_at_once_lose_nothing(yard, runtime, executor):
+    dataset_id = yard.dataset()
+    models = [yard.model(f"model-{number}", dataset_id) for number in range(3)]
+    requests = [
+        yard.request(model, f"r{3 * turn + place}", group_key=f"{turn}" * 64)
+        for place, model in enumerate(models)
+        for turn in range(3)
+    ]
+
+    def work_until_all_is_done():
+        worker = Worker(runtime, executor, threading.Event())
+        while yard.statuses(*requests) != ["completed"] * 9:
+            worker.run_until_idle()
+
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(work_until_all_is_done) for _ in range(3)]:
+            future.result()
+
+    assert yard.records(dataset_id) == {"r9", "r10", "r11"}
+    for place, model in enumerate(models):
+        version = yard.get(Version, (model.id, 4))
+        forgotten = {f"r{3 * turn + place}" for turn in range(3)}
+        assert yard.records(dataset_id, version.snapshot) == ALL - forgotten
     assert yard.stored() == yard.recorded()
 
 
@@ -267,6 +294,22 @@ def test_a_candidate_cannot_be_accepted_once_another_of_its_requests_has_left(
 
     with pytest.raises(CandidateOutdatedError, match="left the review"):
         review(staying)
+
+
+def test_a_candidate_is_thrown_away_once_its_requests_have_left_the_review(
+    yard, worker, executor, inconclusive, runtime
+):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    worker.run_until_idle()
+    with runtime.database.write() as session:
+        session.get_one(ForgetRequest, request_id).status = "pending"  # submitted again
+    executor.scripts = [executor.succeed]
+
+    worker.run_until_idle()
+
+    assert [job.state.value for job in yard.jobs()] == ["failed", "completed"]
+    assert yard.stored() == yard.recorded()
 
 
 def test_a_request_without_a_candidate_cannot_be_accepted(yard, worker, executor, review):
