@@ -22,6 +22,9 @@ class Database:
     `read()` and `write()` open a transaction each. On SQLite a writing transaction takes the write lock at
     its first statement (`BEGIN IMMEDIATE`): one that began as a reader could not be upgraded once another
     writer has committed, whatever the busy timeout.
+
+    Errors do not show the values of their statement: these may be the very ids that are to be forgotten, and
+    errors end up in logs.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
@@ -35,11 +38,14 @@ class Database:
             self.engine: Engine = create_engine(
                 url,
                 pool_size=pool_size,
+                hide_parameters=True,
                 connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
             _configure_sqlite(self.engine)
         else:
-            self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
+            self.engine = create_engine(
+                url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True
+            )
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False

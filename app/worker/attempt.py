@@ -60,15 +60,19 @@ class Attempt:
         Raises:
             LeaseLostError: The job is another worker's by now; its result is thrown away.
         """
-        database = self._runtime.database
-        with self._runtime.storage.staging(self._assignment.lease.token.hex) as staging:
-            try:
+        try:
+            with self._runtime.storage.staging(self._assignment.lease.token.hex) as staging:
                 self._settle(self._outcome(staging), staging)
-            except CancelledMeanwhileError:
-                return through_outages(self._without_cancelled, self._heartbeat.lost)
-            except (_StoppedError, ParentMovedError) as error:
-                reason = STOPPED if isinstance(error, _StoppedError) else PARENT_MOVED
-                through_outages(lambda: release(database, self._assignment, reason), self._heartbeat.lost)
+        except CancelledMeanwhileError:
+            return through_outages(self._without_cancelled, self._heartbeat.lost)
+        except _StoppedError:
+            self._release(STOPPED)
+        except ParentMovedError:
+            self._release(PARENT_MOVED)
+        except OSError as error:
+            logger.warning("Job %s met a fault of the system.", self._assignment.lease.job_id, exc_info=error)
+            reason = f"The storage or the system could not serve it ({type(error).__name__})."
+            self._fail(Failure(FailureKind.STORAGE, reason))
         return None
 
     def _outcome(self, staging: Path) -> Finished | Failure:
@@ -122,14 +126,9 @@ class Attempt:
 
     def _settle(self, outcome: Finished | Failure, staging: Path) -> None:
         if isinstance(outcome, Finished):
-            try:
-                self._conclude(outcome, staging)
-            except OSError as error:
-                logger.warning("The result could not be stored.", exc_info=error)
-                reason = f"The result could not be stored ({type(error).__name__})."
-                self._fail(Failure(FailureKind.STORAGE, reason))
+            self._conclude(outcome, staging)
         else:
-            logger.warning("Job %s failed: %s", self._assignment.lease.job_id, outcome.kind.value)
+            logger.warning("Job %s failed: %s.", self._assignment.lease.job_id, outcome.kind.value)
             self._fail(outcome)
 
     def _conclude(self, finished: Finished, staging: Path) -> None:
@@ -148,6 +147,11 @@ class Attempt:
         through_outages(
             lambda: settle_failure(self._runtime.database, self._assignment, failure, self._runtime.settings),
             self._heartbeat.lost,
+        )
+
+    def _release(self, reason: str) -> None:
+        through_outages(
+            lambda: release(self._runtime.database, self._assignment, reason), self._heartbeat.lost
         )
 
     def _without_cancelled(self) -> Assignment | None:

@@ -50,18 +50,24 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
+        try:
+            self._renew_while_it_lasts()
+        finally:
+            # Whatever ends this thread early, nobody renews the lease any more.
+            if not self._done.is_set():
+                self.lost.set()
+
+    def _renew_while_it_lasts(self) -> None:
         pause = min(LOOK_SECONDS, self._lease_seconds / RENEWALS_PER_LEASE)
         while not self._done.wait(pause):
             try:
                 self._renew_when_due()
                 self._look_for_cancellation()
             except LeaseLostError:
-                self.lost.set()
+                return
             except OUTAGE as error:
                 logger.warning("The database is away (%s); the job goes on meanwhile.", type(error).__name__)
             if time.monotonic() - self._renewed >= self._lease_seconds:
-                self.lost.set()
-            if self.lost.is_set():
                 return
 
     def _renew_when_due(self) -> None:

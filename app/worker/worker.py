@@ -20,8 +20,9 @@ from app.worker.heartbeat import Heartbeat
 from app.worker.leases import LeaseLostError
 from app.worker.left_candidates import discard_left_candidates
 from app.worker.local_process import LocalProcessExecutor
-from app.worker.outages import LONGEST_PAUSE_SECONDS, OUTAGE
-from app.worker.settlement import reap
+from app.worker.outages import LONGEST_PAUSE_SECONDS, OUTAGE, through_outages
+from app.worker.settlement import reap, settle_failure
+from app.worker.task import Failure, FailureKind
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +106,25 @@ class Worker:
         return True
 
     def _serve(self, assignment: Assignment) -> None:
-        settings = self._runtime.settings
+        job_id, settings = assignment.lease.job_id, self._runtime.settings
         with Heartbeat(self._runtime.database, assignment.lease, settings.lease_seconds) as heartbeat:
             try:
                 left: Assignment | None = assignment
                 while left is not None:
                     left = Attempt(self._runtime, self._executor, left, heartbeat, self._stop).run()
             except LeaseLostError:
-                logger.warning("Job %s was lost; its result is discarded.", assignment.lease.job_id)
+                logger.warning("Job %s was lost; its result is discarded.", job_id)
+            except Exception:  # a fault of the service's own, met by this job, must not take the worker down
+                logger.exception("Job %s met a fault of the service.", job_id)
+                self._give_up(assignment, heartbeat)
+
+    def _give_up(self, assignment: Assignment, heartbeat: Heartbeat) -> None:
+        """Let a job that the service itself could not handle count as one more death."""
+        failure = Failure(FailureKind.CRASHED, "The service failed; its log says how.")
+        try:
+            through_outages(
+                lambda: settle_failure(self._runtime.database, assignment, failure, self._runtime.settings),
+                heartbeat.lost,
+            )
+        except LeaseLostError:
+            logger.warning("Job %s was lost.", assignment.lease.job_id)

@@ -62,6 +62,24 @@ def misbehave(ask, monkeypatch):
     return misbehave
 
 
+@pytest.fixture
+def newcomers(yard, runtime, digits_service, tmp_path):
+    """Twenty records, `new-0` onwards, that the head of the dataset has and no model has learned."""
+    with runtime.database.read() as session:
+        model = session.scalars(select(Model)).one()
+    source = tmp_path / "more.npz"
+    rng = np.random.default_rng(0)
+    np.savez(
+        source,
+        features=rng.integers(0, 17, size=(20, 64), dtype=np.uint8),
+        labels=[str(n % 10) for n in range(20)],
+        ids=[f"new-{n}" for n in range(20)],
+        subjects=[f"writer-{n}" for n in range(20)],
+        split=["train"] * 20,
+    )
+    yard.grow_from(model.dataset_id, source)
+
+
 def refit(runtime, model_name):
     """Return the latest head of a model, and the head fitted afresh on its snapshot."""
     family = get_family("classifier").runtime()
@@ -96,21 +114,10 @@ def test_forgotten_records_leave_a_head_that_is_bit_identical_to_a_fresh_fit(
 
 @on_sqlite
 def test_an_update_and_then_a_forgetting_leave_a_head_that_is_bit_identical_to_a_fresh_fit(
-    yard, ask, digits_service, real_worker, runtime, tmp_path
+    yard, ask, newcomers, real_worker, runtime
 ):
     with runtime.database.read() as session:
         model = session.scalars(select(Model)).one()
-    source = tmp_path / "more.npz"
-    rng = np.random.default_rng(0)
-    np.savez(
-        source,
-        features=rng.integers(0, 17, size=(20, 64), dtype=np.uint8),
-        labels=[str(n % 10) for n in range(20)],
-        ids=[f"new-{n}" for n in range(20)],
-        subjects=[f"writer-{n}" for n in range(20)],
-        split=["train"] * 20,
-    )
-    yard.grow_from(model.dataset_id, source)
     job_id = yard.update(model)
     requests = [ask("new-3", "digit-7"), ask("writer-5", kind="subjects"), ask("3", kind="classes")]
 
@@ -134,6 +141,22 @@ def test_ids_that_were_forgotten_meanwhile_fail_alone_and_are_not_named_in_the_r
     assert yard.get(ForgetRequest, again).reason == (
         "1 of the target's 2 records no longer exist in the dataset."
     )
+
+
+@on_sqlite
+def test_a_record_that_no_version_has_learned_yet_is_forgotten_too(
+    yard, ask, real_worker, runtime, newcomers
+):
+    request_id = ask("new-3")
+
+    real_worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["completed"]
+    with runtime.database.read() as session:
+        model = session.scalars(select(Model)).one()
+    assert "new-3" not in yard.records(model.dataset_id)
+    head, fresh = refit(runtime, "digits")
+    assert torch.equal(head, fresh)
 
 
 @on_sqlite

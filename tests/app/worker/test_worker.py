@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import repeat
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
@@ -207,6 +208,47 @@ def test_a_job_that_runs_too_long_is_killed_and_fails(yard, runtime, executor):
     assert yard.statuses(request_id) == ["failed"]
     assert "longer than 0.05 seconds" in yard.get(ForgetRequest, request_id).reason
     assert executor.cancelled == 1
+
+
+def test_a_fault_of_the_service_costs_its_job_and_not_the_worker(yard, worker, executor, settings):
+    model = yard.model()
+    unlucky = yard.request(model, "r1")
+    lucky = yard.request(yard.model("other", model.dataset_id), "r2")
+
+    def impossible(task, place):
+        if task.targets[0].request_id == str(unlucky):
+            raise RuntimeError("a bug")
+        yield executor.forget(task, place)
+
+    executor.scripts = [impossible]
+    worker.run_until_idle()
+
+    assert yard.statuses(unlucky, lucky) == ["failed", "completed"]
+    assert yard.get(ForgetRequest, unlucky).attempts == settings.max_attempts
+
+
+def test_a_worker_waits_for_a_database_that_is_away(yard, runtime, executor):
+    request_id = yard.request(yard.model(), "r1")
+    stop = threading.Event()
+    faults = iter([True, True])
+
+    class Away:
+        def __getattr__(self, name):
+            return getattr(runtime.database, name)
+
+        def read(self):
+            if next(faults, False):
+                raise OperationalError("BEGIN", {}, OSError("connection refused"))
+            return runtime.database.read()
+
+    def finish_and_stop(task, place):
+        stop.set()  # a result that is there already is still published
+        yield executor.forget(task, place)
+
+    executor.scripts = [finish_and_stop]
+    Worker(replace(runtime, database=Away()), executor, stop).run()
+
+    assert yard.statuses(request_id) == ["completed"]
 
 
 def test_a_stopped_worker_gives_its_job_back_at_once(yard, runtime, executor):
