@@ -187,8 +187,13 @@ class Service:
 
     def forget(self, record_ids: Sequence[str]) -> str:
         """Submit one request and return its id."""
-        response = self.client.post("/v1/forget-requests", content=forget_body(record_ids))
-        response.raise_for_status()
+        response = self.client.post(
+            "/v1/forget-requests",
+            content=forget_body(record_ids),
+            headers={"Content-Type": "application/json"},
+        )
+        if response.status_code != httpx.codes.ACCEPTED:
+            raise RuntimeError(response.text)
         return str(response.json()["id"])
 
     def status(self, request_id: str) -> str:

@@ -8,11 +8,12 @@
                                                            └─ inconclusive, review ───► nobody; a person looks
 
 Nothing here knows a family: the runtime names it, the catalog finds the method, `audits.suites` the suite.
-Methods receive the data (and the forget set) without its audit half; the suite receives all of it. A family's data object therefore
-offers `for_methods()`, the view without the audit half, and `missing(record_ids)`.
+Methods receive the data (and the forget set) without its audit half; the suite receives all of it. A family's
+data object therefore offers `for_methods()`, the view without the audit half, and `missing(record_ids)`.
 
 Every run fails closed. A method or a measurement that raises has not forgotten anything: the failure is
-recorded with its rung, and the next rung starts again from the untouched parent. Only running out of memory is
+recorded with its rung, and the next rung starts from the parent loaded anew, since a method that breaks its
+contract may have changed the one it was given. Only running out of memory is
 no rung's failure; it reaches the caller as `MemoryError`, because the next rung would meet it too. All is
 deterministic in the seed. Where no rung passes, the best candidate is handed over for a person to decide on.
 
@@ -20,13 +21,17 @@ Calling it in a notebook:
 
     runtime = get_family("classifier").runtime()
     model, data = runtime.load_model(checkpoint), runtime.load_data(snapshot)
-    result = run_plan(runtime, model, data, forget, plan, on_inconclusive="escalate", seed=0, progress=print)
+    result = run_plan(
+        runtime, model, data, forget, plan,
+        reload=lambda: runtime.load_model(checkpoint), on_inconclusive="escalate", seed=0, progress=print,
+    )
     result.model      # what passed, or None
     result.rungs      # what was tried, with every measurement
 """
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +85,7 @@ def run_plan(
     forget: ForgetSet,
     plan: Plan,
     *,
+    reload: Callable[[], Any],
     on_inconclusive: OnInconclusive,
     seed: int,
     progress: Progress,
@@ -88,10 +94,11 @@ def run_plan(
 
     Args:
         runtime: The model's family.
-        model: The parent; it is never changed.
+        model: The parent. No method of the catalog changes it; a plug-in that does spoils nothing but its own rung.
         data: All its records, those to forget and those held out included.
         forget: What to forget.
         plan: The ladder.
+        reload: Loads the parent anew, for every rung after the first.
         on_inconclusive: What to do when an audit cannot decide.
         seed: Every rung starts from it anew.
         progress: Receives each method's and each audit's steps, stages prefixed with the method's name.
@@ -102,7 +109,9 @@ def run_plan(
     family = str(runtime.describe(model)["family"])
     tried: list[RungResult] = []
     best: tuple[Any, RungResult] | None = None
-    for rung in plan.rungs:
+    for place, rung in enumerate(plan.rungs):
+        if place:
+            model = reload()
         candidate, result = _try_rung(family, rung, model, data, forget, seed, progress)
         tried.append(result)
         verdict = result.audit.verdict if result.audit else Outcome.FAIL
@@ -129,14 +138,13 @@ def _try_rung(
     candidate, audit, failure = None, None, None
     try:
         candidate, audit = _unlearn_and_audit(family, rung, model, data, forget, seed, progress)
-    except (
-        Exception
-    ) as error:  # a method or a plug-in may raise anything; whatever it is, this rung has failed
+    except Exception as error:
+        # A method or a plug-in may raise anything; whatever it is, this rung has failed and says so.
         if _is_out_of_memory(error):
             raise MemoryError(str(error)) from error
-        # Without the message and the traceback, either of which may name records: logs outlive requests.
+        # A stranger's message may name records, and both the log and the result outlive the request.
         logger.warning("the rung %s/%s failed with %s", family, rung.method, type(error).__name__)
-        failure = str(error) if isinstance(error, UnlearningError) else f"{type(error).__name__}: {error}"
+        failure = str(error) if isinstance(error, UnlearningError) else f"It raised {type(error).__name__}."
     result = RungResult(
         method=rung.method,
         guarantee=str(rung.guarantee),

@@ -125,6 +125,7 @@ def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progr
         data,
         resolved.forget,
         plan,
+        reload=lambda: runtime.load_model(inputs.parent),
         on_inconclusive=cast("OnInconclusive", workplace.on_inconclusive),
         seed=task.seed,
         progress=report,

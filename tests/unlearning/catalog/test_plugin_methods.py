@@ -179,6 +179,7 @@ def test_what_a_misbehaving_method_returns_is_never_chosen(installed, data, anal
         data,
         FORGOTTEN,
         make_plan(asked),
+        reload=lambda: pytest.fail("there is one rung"),
         on_inconclusive="escalate",
         seed=0,
         progress=ignore_progress,
