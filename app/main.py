@@ -83,7 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     _add_handlers(app)
     shared = problem_responses(401, 403, 422, 429)
-    for router in (methods, datasets, registry, forget_requests, plans, jobs):
+    # Routers are tried in this order for every call, so the one that is called most stands first.
+    for router in (forget_requests, jobs, registry, datasets, methods, plans):
         app.include_router(router, prefix="/v1", responses=shared)
     app.include_router(health)
     app.openapi = _openapi(app)  # type: ignore[method-assign]

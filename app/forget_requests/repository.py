@@ -4,19 +4,16 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
+from sqlalchemy.orm import Session
 
 from app.forget_requests.schemas import OPEN, Filters
 from app.locks import lock_job, lock_model
 from app.paging import Cursor, Page, page_of
 from app.tables import ApiKey, Dataset, Event, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
-
-LEARNED = aliased(Snapshot, name="learned")
-HEAD = aliased(Snapshot, name="head")
 
 
 class ModelState(NamedTuple):
@@ -32,31 +29,36 @@ class ModelState(NamedTuple):
     head_location: str
 
 
-MODEL_STATES = (
-    select(
-        Model.id,
-        Model.name,
-        Model.family,
-        Model.architecture,
-        Version.location,
-        LEARNED.records,
-        LEARNED.location,
-        HEAD.location,
+def _model_states() -> Select[Any]:
+    """Build the query of model states from bare tables: the ORM's share of a submission would be felt."""
+    model, version, dataset = Model.__table__.c, Version.__table__.c, Dataset.__table__.c
+    learned, head = Snapshot.__table__.alias("learned"), Snapshot.__table__.alias("head")
+    return (
+        select(
+            model.id,
+            model.name,
+            model.family,
+            model.architecture,
+            version.location,
+            learned.c.records,
+            learned.c.location,
+            head.c.location,
+        )
+        .join(Version.__table__, and_(version.model_id == model.id, version.number == model.latest_version))
+        .join(learned, and_(learned.c.dataset_id == version.dataset_id, learned.c.number == version.snapshot))
+        .join(Dataset.__table__, dataset.id == model.dataset_id)
+        .join(head, and_(head.c.dataset_id == dataset.id, head.c.number == dataset.head_snapshot))
     )
-    .join(Version, and_(Version.model_id == Model.id, Version.number == Model.latest_version))
-    .join(LEARNED, and_(LEARNED.dataset_id == Version.dataset_id, LEARNED.number == Version.snapshot))
-    .join(Dataset, Dataset.id == Model.dataset_id)
-    .join(HEAD, and_(HEAD.dataset_id == Dataset.id, HEAD.number == Dataset.head_snapshot))
-)
 
 
-MODEL_STATE_BY_NAME = MODEL_STATES.where(Model.name == bindparam("name"))
+MODEL_STATES = _model_states()
+MODEL_STATE_BY_NAME = MODEL_STATES.where(Model.__table__.c.name == bindparam("name"))
 """Built once: submission is the call that comes most often."""
 
 
 def model_state(session: Session, name: str) -> ModelState | None:
     """Return one model's state."""
-    row = session.execute(MODEL_STATE_BY_NAME, {"name": name}).one_or_none()
+    row = session.connection().execute(MODEL_STATE_BY_NAME, {"name": name}).one_or_none()
     return ModelState(*row) if row is not None else None
 
 
