@@ -40,8 +40,9 @@ import torch
 from models.contracts import FamilyRuntime, ForgetSet, Progress
 from unlearning.audits.report import Audit, Outcome
 from unlearning.audits.suites import Case, get_suite
-from unlearning.catalog import get_method
-from unlearning.errors import MethodError, UnlearningError
+from unlearning.catalog import get_method, methods
+from unlearning.catalog.spec import MethodSpec, load_object
+from unlearning.errors import MethodError, PlanningError, UnlearningError
 from unlearning.planner import Plan, Rung
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,67 @@ def run_plan(
         if verdict is Outcome.INCONCLUSIVE and on_inconclusive == "review":
             break
     return PipelineResult(None, None, tuple(tried), best)
+
+
+def run_update(
+    runtime: FamilyRuntime, model: Any, data: Any, target_data: Any, *, seed: int, progress: Progress
+) -> tuple[Any, RungResult]:
+    """Bring a model from the records it has learned to others: new ones are learned, missing ones unlearned.
+
+    The method is the one made for the model's architecture, or else the family's fallback. Its result is audited as
+    a forgetting is, against the records it shall have learned. An audit that could not decide lets it pass: an
+    update claims nothing that training on those records would not.
+
+    Args:
+        runtime: The model's family.
+        model: The parent; it is never changed.
+        data: The records that the parent has learned.
+        target_data: The records that the result shall have learned.
+        seed: Of everything random.
+        progress: Receives the method's and the audit's steps.
+
+    Raises:
+        PlanningError: No installed method can update this architecture.
+        MethodError: The method could not do it, or its result failed the audit.
+    """
+    described = runtime.describe(model)
+    family, architecture = str(described["family"]), str(described["architecture"])
+    spec = _update_method(family, architecture)
+    config = spec.configure({})
+    started = time.perf_counter()
+    updated = load_object(str(spec.update))(
+        model, data, target_data, config, generator=torch.Generator().manual_seed(seed), progress=progress
+    )
+    audit = get_suite(family)(
+        Case(
+            parent=model,
+            candidate=updated,
+            data=target_data,
+            forget=ForgetSet((), ()),
+            method=spec,
+            parameters=config.model_dump(),
+            seed=seed,
+            unlearning_seconds=time.perf_counter() - started,
+            progress=progress,
+        )
+    )
+    if audit.verdict is Outcome.FAIL:
+        raise MethodError(f"The update did not pass its audit. {audit.summary}")
+    seconds = time.perf_counter() - started
+    return updated, RungResult(
+        spec.name, str(spec.guarantee), config.model_dump(mode="json"), audit, None, seconds
+    )
+
+
+def _update_method(family: str, architecture: str) -> MethodSpec:
+    fitting = [
+        spec
+        for spec in methods(family)
+        if spec.update is not None and (spec.architectures is None or architecture in spec.architectures)
+    ]
+    if not fitting:
+        raise PlanningError(f"No installed method can update a model of the architecture {architecture}.")
+    return min(fitting, key=lambda spec: (spec.fallback, spec.name))
 
 
 def _is_better(result: RungResult, than: RungResult) -> bool:

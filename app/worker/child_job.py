@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from app.registry.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate
 from app.registry.derivation import INDEX_NAME, derive_without
 from app.storage import Storage
@@ -17,10 +15,8 @@ from models.contracts import FamilyRuntime, ForgetSet, Progress
 from models.errors import CheckpointError, DatasetError
 from models.families import get_family
 from models.id_index import IdIndex
-from unlearning.catalog import methods
-from unlearning.catalog.spec import MethodSpec, load_object
 from unlearning.errors import PlanningError
-from unlearning.pipeline import OnInconclusive, PipelineResult, RungResult, run_plan
+from unlearning.pipeline import OnInconclusive, PipelineResult, RungResult, run_plan, run_update
 from unlearning.planner import Plan, PlanInput, make_plan
 from unlearning.targets import TARGET, missing_ids, resolve_target
 
@@ -288,42 +284,22 @@ def _update(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progre
     runtime = get_family(task.family).runtime()
     model, data = _load(runtime, inputs.parent, inputs.learned)
     target_data = runtime.load_data(inputs.head)
-    spec = _update_method(task.family, str(runtime.describe(model)["architecture"]))
-    updated = load_object(str(spec.update))(
-        model,
-        data,
-        target_data,
-        spec.configure({}),
-        generator=torch.Generator().manual_seed(task.seed),
-        progress=report,
-    )
+    updated, made = run_update(runtime, model, data, target_data, seed=task.seed, progress=report)
     try:
         candidate = _candidate(
             task,
             workplace,
             updated,
             base_snapshot=task.head.number,
-            method=spec.name,
-            configuration=spec.configure({}).model_dump(mode="json"),
-            audit=None,
+            method=made.method,
+            configuration=made.configuration,
+            audit=made.audit.model_dump(mode="json") if made.audit is not None else None,
             snapshot=None,
             head=None,
         )
     except OSError as error:
         raise _write_error(error) from error
     return Finished(candidate, True, {}, (), (), None)
-
-
-def _update_method(family: str, architecture: str) -> MethodSpec:
-    """Return the method that updates models of this architecture: one made for it before the family's fallback."""
-    fitting = [
-        spec
-        for spec in methods(family)
-        if spec.update is not None and (spec.architectures is None or architecture in spec.architectures)
-    ]
-    if not fitting:
-        raise PlanningError(f"No installed method can update a model of the architecture {architecture}.")
-    return min(fitting, key=lambda spec: (spec.fallback, spec.name))
 
 
 def _write_error(error: OSError) -> JobFailedError:

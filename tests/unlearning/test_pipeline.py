@@ -12,7 +12,7 @@ from unlearning.audits.report import Outcome
 from unlearning.catalog.classifier import ACU
 from unlearning.catalog.spec import Guarantee
 from unlearning.errors import MethodError
-from unlearning.pipeline import run_plan
+from unlearning.pipeline import run_plan, run_update
 from unlearning.planner import Plan, PlanInput, Rung, make_plan
 
 DATA = clusters(60, held_out=200)
@@ -279,3 +279,19 @@ def test_a_method_that_is_not_installed_fails_its_rung():
         progress=silent,
     )
     assert "no method 'gone'" in result.rungs[0].failure
+
+
+def test_an_update_learns_what_is_new_unlearns_what_is_gone_and_is_audited():
+    grown = clusters(80, held_out=200).without(("r3", "r4"))
+    updated, made = run_update(runtime, MODEL, DATA, grown, seed=0, progress=silent)
+    fresh = runtime.train(grown, RECIPE, seed=1, progress=silent)
+    assert updated.statistics.equal(fresh.statistics)
+    assert torch.equal(updated.head, fresh.head)
+    assert made.method == "acu"
+    assert made.audit.verdict is Outcome.PASS
+
+
+def test_an_update_that_fails_its_audit_is_no_result(monkeypatch):
+    monkeypatch.setattr(pipeline, "load_object", lambda _: lambda model, *_, **__: model)
+    with pytest.raises(MethodError, match="did not pass its audit"):
+        run_update(runtime, MODEL, DATA, DATA.without(("r3",)), seed=0, progress=silent)
