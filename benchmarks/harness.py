@@ -28,18 +28,19 @@ def environment() -> dict[str, Any]:
 
 
 def interleaved_medians(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Time tasks in turn, after a warm-up of each, and return the median seconds of each.
+    """Time tasks in turn and return the median seconds of each.
 
-    Taking turns lets a busy moment of the machine fall on all of them, so that their ratios stay fair.
+    Taking turns lets a busy moment of the machine fall on all of them, so that their ratios stay fair. Each turn
+    begins with an untimed call, so that no task pays for caches and memory that the one before it left behind.
     """
-    for task in tasks.values():
-        task()
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
         for name, task in tasks.items():
-            started = time.perf_counter()
             task()
+            started = time.perf_counter()
+            result = task()
             seconds[name].append(time.perf_counter() - started)
+            del result  # only now: giving memory back is not part of the task
     return {name: statistics.median(measured) for name, measured in seconds.items()}
 
 

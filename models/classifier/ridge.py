@@ -150,7 +150,7 @@ class StaleFactor:
         return StaleFactor(
             self.gamma,
             self.lower,
-            torch.cat([self.changes, solved], dim=1),
+            torch.cat([self.changes, solved], dim=1) if self.rank else solved,
             torch.cat([self.signs, self.signs.new_full((len(features),), sign)]),
         )
 
@@ -185,8 +185,11 @@ class StaleFactor:
         return self._finish(self.changes[:, self.rank - count :] @ weights)
 
     def _finish(self, half_solved: Tensor) -> Tensor:
-        solved: Tensor = torch.linalg.solve_triangular(self.lower.T, self._inner(half_solved), upper=True)
-        return solved
+        # Solving from the right, XᵀL = Vᵀ, walks L the way it lies in memory.
+        solved: Tensor = torch.linalg.solve_triangular(
+            self.lower, self._inner(half_solved).T, upper=False, left=False
+        )
+        return solved.T
 
 
 def correct_head(
