@@ -13,6 +13,8 @@ from app.tables.base import Base
 def insert_rows(session: Session, rows: Sequence[Base]) -> None:
     """Insert rows, in an order in which they may refer to each other; they do not become part of the session.
 
+    What a row does not say is NULL: the tables' defaults are the session's business.
+
     PostgreSQL gets one statement, in which all rows but the last are common table expressions: it checks foreign
     keys when the statement ends. A submission is nearly all round trips, so this is most of its cost. SQLite
     knows no such statement and no round trips: there the rows are inserted one by one.
@@ -29,23 +31,28 @@ def insert_rows(session: Session, rows: Sequence[Base]) -> None:
 
 
 def _insert_together(session: Session, rows: tuple[Base, ...]) -> None:
-    statement = _statement(tuple(type(row) for row in rows))
+    shape: list[_Part] = []
     values: dict[str, Any] = {}
     for place, row in enumerate(rows):
         given = attributes.instance_dict(row)
-        for column in _columns(type(row)):
-            values[_parameter(place, column)] = given.get(column)
-    session.connection().execute(statement, values)
+        columns = tuple(column for column in _columns(type(row)) if given.get(column) is not None)
+        shape.append((type(row), columns))
+        values.update({_parameter(place, column): given[column] for column in columns})
+    session.connection().execute(_statement(tuple(shape)), values)
+
+
+_Part = tuple[type[Base], tuple[str, ...]]
+"""A table and the columns that its row gives a value to; the others are NULL."""
 
 
 @lru_cache(maxsize=256)
-def _statement(kinds: tuple[type[Base], ...]) -> Insert:
-    """Build the statement once for each sequence of tables: building costs more than running it."""
+def _statement(shape: tuple[_Part, ...]) -> Insert:
+    """Build the statement once for each shape of rows: building costs more than running it."""
     inserts = [
         insert(cast("Table", kind.__table__))
-        .values({column: bindparam(_parameter(place, column)) for column in _columns(kind)})
+        .values({column: bindparam(_parameter(place, column)) for column in columns})
         .inline()
-        for place, kind in enumerate(kinds)
+        for place, (kind, columns) in enumerate(shape)
     ]
     *earlier, last = inserts
     return last.add_cte(*(part.cte(f"row_{place}") for place, part in enumerate(earlier)))
@@ -53,10 +60,11 @@ def _statement(kinds: tuple[type[Base], ...]) -> Insert:
 
 @lru_cache(maxsize=64)
 def _columns(kind: type[Base]) -> tuple[str, ...]:
-    """Return the columns to write: all but a key that the database generates."""
+    """Return the columns that may be written: all but a key that the database generates."""
     table = cast("Table", kind.__table__)
     return tuple(column.key for column in table.columns if column is not table.autoincrement_column)
 
 
+@lru_cache(maxsize=1024)
 def _parameter(place: int, column: str) -> str:
     return f"row_{place}_{column}"

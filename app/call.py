@@ -8,15 +8,16 @@ import datetime as dt
 import hashlib
 import hmac
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select, true
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
@@ -35,8 +36,18 @@ bearer = HTTPBearer(auto_error=False, description="An API key made by `expunge k
 
 
 KEYS = ApiKey.__table__
-KEY_BY_HASH = select(KEYS).where(KEYS.c.secret_hash == bindparam("digest"))
+KEY_COLUMNS = [KEYS.c[name] for name in ("id", "secret_hash", "scopes", "models", "expires_at", "revoked_at")]
+KEY_BY_HASH = select(*KEY_COLUMNS).where(KEYS.c.secret_hash == bindparam("digest"))
 """Every call asks this: from the bare table, as the ORM's share of it would be felt."""
+
+
+class Lookup:
+    """A query for at most one row that a call needs as surely as its key: both are asked in one round trip."""
+
+    def __init__(self, query: Select[Any]) -> None:
+        found = query.subquery("found")
+        columns = [column.label(f"found_{column.key}") for column in found.c]
+        self.with_key = KEY_BY_HASH.add_columns(*columns).outerjoin_from(KEYS, found, true())
 
 
 class KeyRefusedError(ServiceError):
@@ -98,6 +109,8 @@ class Work:
     caller: Caller
     runtime: Runtime
     now: dt.datetime
+    found: Sequence[Any] | None = None
+    """The row of the call's lookup, None where there is none."""
     rows: list[Base] = field(default_factory=list)
     """New rows that nothing in the call reads back: inserted together when the effect is done."""
 
@@ -144,16 +157,32 @@ class Call:
         with self.runtime.database.read() as session:
             yield self._work(session, scope)
 
-    def post(self, scope: Scope, effect: Callable[[Work], Answer]) -> Response:
+    def post(
+        self,
+        scope: Scope,
+        effect: Callable[[Work], Answer],
+        lookup: Lookup | None = None,
+        *,
+        appends: bool = False,
+        **values: object,
+    ) -> Response:
         """Run `effect` in one writing transaction, at most once per idempotency key.
 
         The same key and request: the first answer again. The same key and another request: 422. A key is only
         looked up once its call has failed, since a call that repeats another one fails for certain: on the
         first one's record if on nothing else.
+
+        Args:
+            scope: What the caller's key must hold.
+            effect: What the call is about.
+            lookup: A query whose row the effect finds in `Work.found`.
+            appends: The effect only reads and fills `Work.rows`; this is much faster on PostgreSQL.
+            **values: The lookup's parameters.
         """
+        database = self.runtime.database
         try:
-            with self.runtime.database.write() as session:
-                work = self._work(session, scope)
+            with database.append() if appends else database.write() as session:
+                work = self._work(session, scope, lookup, values)
                 answer = effect(work)
                 body = answer.body.model_dump(mode="json")
                 rows = [*work.rows, *self._record(work, answer, body)]
@@ -172,14 +201,20 @@ class Call:
         with self.read(scope) as work:
             return self.first_answer(work)
 
-    def _work(self, session: Session, scope: Scope) -> Work:
+    def _work(
+        self,
+        session: Session,
+        scope: Scope,
+        lookup: Lookup | None = None,
+        values: Mapping[str, object] = MappingProxyType({}),
+    ) -> Work:
         now = dt.datetime.now(dt.UTC)
-        caller = authenticate(session, self._token, now)
+        caller, found = authenticate(session, self._token, now, lookup, values)
         if not self._charged:  # one call spends one token, however many transactions it takes
             self.runtime.rate_limiter.spend(caller.key_id)
             self._charged = True
         caller.require(scope)
-        return Work(session, caller, self.runtime, now)
+        return Work(session, caller, self.runtime, now, found)
 
     def first_answer(self, work: Work) -> Response | None:
         """Return what was answered the first time under this idempotency key, None the first time.
@@ -215,8 +250,14 @@ class Call:
         return [record]
 
 
-def authenticate(session: Session, token: str | None, now: dt.datetime) -> Caller:
-    """Return the caller behind a key.
+def authenticate(
+    session: Session,
+    token: str | None,
+    now: dt.datetime,
+    lookup: Lookup | None = None,
+    values: Mapping[str, object] = MappingProxyType({}),
+) -> tuple[Caller, Sequence[Any] | None]:
+    """Return the caller behind a key, and what was looked up along with it.
 
     Raises:
         KeyRefusedError: The key is absent, unknown, expired or revoked.
@@ -224,16 +265,19 @@ def authenticate(session: Session, token: str | None, now: dt.datetime) -> Calle
     if token is None:
         raise KeyRefusedError
     digest = hashlib.sha256(token.encode()).digest()
-    key = session.connection().execute(KEY_BY_HASH, {"digest": digest}).one_or_none()
+    query = lookup.with_key if lookup is not None else KEY_BY_HASH
+    key = session.connection().execute(query, {**values, "digest": digest}).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, digest):
         raise KeyRefusedError
     if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
         raise KeyRefusedError
-    return Caller(
+    caller = Caller(
         key.id,
         frozenset(Scope(scope) for scope in key.scopes),
         frozenset(key.models) if key.models is not None else None,
     )
+    found = key[len(KEY_COLUMNS) :]
+    return caller, found if any(value is not None for value in found) else None
 
 
 def _response(status: int, body: object, location: str | None, retry_after: int | None) -> JSONResponse:

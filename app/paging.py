@@ -84,9 +84,7 @@ class Page(Generic[T]):
     next: Cursor | None
 
 
-def page_of(
-    session: Session, query: Select[T], keys: Keys, cursor: Cursor | None, limit: int
-) -> Page[T]:
+def page_of(session: Session, query: Select[T], keys: Keys, cursor: Cursor | None, limit: int) -> Page[T]:
     """Return one page of the rows that a filtered query selects, newest first."""
     if cursor is not None:
         query = query.where(tuple_(*keys) < (cursor.created_at, cursor.id))

@@ -37,13 +37,15 @@ class Settings(BaseSettings):
     port: int = Field(
         8000, ge=0, le=65535, description="Port the HTTP server listens on; 0 picks a free one."
     )
-    database_pool_size: int = Field(10, ge=1, description="Database connections kept by one process.")
+    database_pool_size: int = Field(20, ge=1, description="Most database connections of one process.")
     max_body_bytes: int = Field(4 * MEBIBYTE, ge=1024, description="Largest JSON body accepted.")
     max_upload_bytes: int = Field(
         64 * GIBIBYTE, ge=1024, description="Largest upload accepted, all files together."
     )
     max_target_ids: int = Field(100_000, ge=1, description="Most ids one forget request may name.")
-    max_event_streams: int = Field(200, ge=1, description="Most event streams one API process serves at once.")
+    max_event_streams: int = Field(
+        200, ge=1, description="Most event streams one API process serves at once."
+    )
     rate_limit_per_second: float = Field(
         2000.0,
         gt=0,

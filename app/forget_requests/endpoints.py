@@ -9,6 +9,7 @@ from app.call import CallDep
 from app.errors import problem_responses
 from app.forget_requests import service
 from app.forget_requests.events import MEDIA_TYPE, EventStream
+from app.forget_requests.repository import MODEL_STATE_LOOKUP
 from app.forget_requests.schemas import (
     EventPage,
     EventRead,
@@ -40,7 +41,13 @@ POSTED = problem_responses(400, 404, 409, 413)
 )
 def submit(call: CallDep, body: ForgetRequestCreate) -> Response:
     """Check and store a request; a worker will serve it. For every model of a dataset: one request each."""
-    return call.post(Scope.REQUESTS_WRITE, lambda work: service.submit(work, body))
+    return call.post(
+        Scope.REQUESTS_WRITE,
+        lambda work: service.submit(work, body),
+        MODEL_STATE_LOOKUP,
+        model_name=body.model,
+        appends=True,
+    )
 
 
 @router.get("", summary="List forget requests")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from app.call import Lookup
 from app.forget_requests.schemas import OPEN, Filters
 from app.locks import lock_job, lock_model
 from app.paging import Cursor, Page, page_of
@@ -39,10 +40,10 @@ def _model_states() -> Select[Any]:
             model.name,
             model.family,
             model.architecture,
-            version.location,
+            version.location.label("version_location"),
             learned.c.records,
-            learned.c.location,
-            head.c.location,
+            learned.c.location.label("learned_location"),
+            head.c.location.label("head_location"),
         )
         .join(Version.__table__, and_(version.model_id == model.id, version.number == model.latest_version))
         .join(learned, and_(learned.c.dataset_id == version.dataset_id, learned.c.number == version.snapshot))
@@ -52,13 +53,14 @@ def _model_states() -> Select[Any]:
 
 
 MODEL_STATES = _model_states()
-MODEL_STATE_BY_NAME = MODEL_STATES.where(Model.__table__.c.name == bindparam("name"))
-"""Built once: submission is the call that comes most often."""
+MODEL_STATE_BY_NAME = MODEL_STATES.where(Model.__table__.c.name == bindparam("model_name"))
+MODEL_STATE_LOOKUP = Lookup(MODEL_STATE_BY_NAME)
+"""Finds the state of the model called `model_name` together with a call's key."""
 
 
 def model_state(session: Session, name: str) -> ModelState | None:
     """Return one model's state."""
-    row = session.connection().execute(MODEL_STATE_BY_NAME, {"name": name}).one_or_none()
+    row = session.connection().execute(MODEL_STATE_BY_NAME, {"model_name": name}).one_or_none()
     return ModelState(*row) if row is not None else None
 
 

@@ -46,7 +46,10 @@ RECEIVED = "Received and checked; waits for a worker."
 
 
 def submit(work: Work, body: ForgetRequestCreate) -> Answer:
-    """Store one request, or one per model of a dataset: all of them or none."""
+    """Store one request, or one per model of a dataset: all of them or none.
+
+    The state of the model that the body names has been looked up along with the key.
+    """
     if body.callback_url is not None:
         raise CallbacksNotAvailableError
     if body.due_at is not None and body.due_at <= work.now:
@@ -160,10 +163,9 @@ def get_visible(work: Work, request_id: uuid.UUID) -> tuple[ForgetRequest, str]:
 def _model(work: Work, name: str) -> ModelState:
     # Asked before looking: a key limited to some models cannot find out which others there are.
     work.caller.require(Scope.REQUESTS_WRITE, name)
-    state = repository.model_state(work.session, name)
-    if state is None:
+    if work.found is None:
         raise UnknownModelError(name)
-    return state
+    return ModelState(*work.found)
 
 
 def _models_of(work: Work, dataset_id: uuid.UUID) -> list[ModelState]:

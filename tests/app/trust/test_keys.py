@@ -24,7 +24,7 @@ def test_a_key_has_256_random_bits_and_only_its_hash_is_stored(session):
     assert len(secret) - len(PREFIX) >= 43  # 256 bits in base 64
     stored = session.execute(select(ApiKey.__table__)).mappings().one()
     assert secret not in repr(dict(stored))
-    assert authenticate(session, secret, NOW).key_id == key.id
+    assert authenticate(session, secret, NOW)[0].key_id == key.id
 
 
 @pytest.mark.parametrize("token", [None, "", "xp_wrong", "Bearer xp_"])
@@ -44,6 +44,7 @@ def test_an_expired_key_is_refused(session):
 def test_a_revoked_key_is_refused_and_stays_listed(session):
     key, secret = create_key(session, name="a", scopes=[])
     revoke_key(session, key.id)
+    session.flush()
     with pytest.raises(KeyRefusedError):
         authenticate(session, secret, NOW)
     assert [listed.id for listed in list_keys(session)] == [key.id]
