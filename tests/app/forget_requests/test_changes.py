@@ -104,7 +104,7 @@ def test_running_request_is_cancelled_through_its_job(submit, post, put, job, ru
     assert events_of(request_id) == [("status", "pending"), ("cancel_requested", "running")]
 
 
-@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.RUNNING})
+@pytest.mark.parametrize("status", sorted(set(RequestStatus) - {RequestStatus.RUNNING}))
 def test_only_open_requests_can_be_cancelled(submit, post, put, status):
     request_id = submit()
     put(request_id, status)
@@ -173,7 +173,9 @@ def test_retry_of_ids_that_are_gone_is_refused(submit, post, put, runtime, shelf
     assert post(request_id, "retry", {}).json()["type"] == "urn:expunge:problem:target-erased"
 
 
-@pytest.mark.parametrize("status", set(RequestStatus) - {RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
+@pytest.mark.parametrize(
+    "status", sorted(set(RequestStatus) - {RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
+)
 def test_only_stopped_requests_can_be_retried(submit, post, put, status):
     request_id = submit()
     put(request_id, status)

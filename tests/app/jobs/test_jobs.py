@@ -196,7 +196,9 @@ def test_running_update_is_asked_to_stop(pets, insert, post, runtime):
         assert session.scalar(select(func.count()).select_from(Event)) == 1
 
 
-@pytest.mark.parametrize("state", set(JobState) - {JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING})
+@pytest.mark.parametrize(
+    "state", sorted(set(JobState) - {JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING})
+)
 def test_job_that_has_ended_cannot_be_cancelled(pets, insert, post, state):
     response = post(f"{URL}/{insert(pets, state=state)}/cancel")
     assert response.status_code == 409
