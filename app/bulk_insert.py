@@ -7,6 +7,7 @@ from typing import Any, cast
 from sqlalchemy import Insert, Table, bindparam, insert
 from sqlalchemy.orm import Session, attributes
 
+from app.database import connection_of
 from app.tables.base import Base
 
 
@@ -38,7 +39,7 @@ def _insert_together(session: Session, rows: tuple[Base, ...]) -> None:
         columns = tuple(column for column in _columns(type(row)) if given.get(column) is not None)
         shape.append((type(row), columns))
         values.update({_parameter(place, column): given[column] for column in columns})
-    session.connection().execute(_statement(tuple(shape)), values)
+    connection_of(session).execute(_statement(tuple(shape)), values)
 
 
 _Part = tuple[type[Base], tuple[str, ...]]

@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from app.bulk_insert import insert_rows
+from app.database import connection_of
 from app.errors import ServiceError
 from app.runtime import Runtime
 from app.tables import ApiKey, Base, IdempotencyRecord
@@ -266,7 +267,7 @@ def authenticate(
         raise KeyRefusedError
     digest = hashlib.sha256(token.encode()).digest()
     query = lookup.with_key if lookup is not None else KEY_BY_HASH
-    key = session.connection().execute(query, {**values, "digest": digest}).one_or_none()
+    key = connection_of(session).execute(query, {**values, "digest": digest}).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, digest):
         raise KeyRefusedError
     if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.call import Lookup
+from app.database import connection_of
 from app.forget_requests.schemas import OPEN, Filters
 from app.locks import lock_job, lock_model
 from app.paging import Cursor, Page, page_of
@@ -60,7 +61,7 @@ MODEL_STATE_LOOKUP = Lookup(MODEL_STATE_BY_NAME)
 
 def model_state(session: Session, name: str) -> ModelState | None:
     """Return one model's state."""
-    row = session.connection().execute(MODEL_STATE_BY_NAME, {"model_name": name}).one_or_none()
+    row = connection_of(session).execute(MODEL_STATE_BY_NAME, {"model_name": name}).one_or_none()
     return ModelState(*row) if row is not None else None
 
 
