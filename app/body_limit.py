@@ -1,4 +1,8 @@
-"""Bodies larger than allowed are refused while they arrive, not after they filled the memory."""
+"""Bodies larger than allowed are refused while they arrive, not after they filled the memory.
+
+FastAPI's own `max_body_size` is fixed where a route is declared, before any settings are read; and its answer is
+no problem document.
+"""
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException

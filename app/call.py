@@ -1,7 +1,8 @@
 """One HTTP call: who makes it, in which transaction, under which idempotency key.
 
 Endpoints open their transaction here and nowhere else, so a call commits once, before its answer is sent.
-The key check runs inside that same transaction: a revoked key stops at once.
+Every call asks the database for its key, in that transaction or (where a call only appends rows, on PostgreSQL)
+in the statement before: a revoked key stops at once.
 """
 
 import datetime as dt

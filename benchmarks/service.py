@@ -251,6 +251,7 @@ def measure_end_to_end(service: Service, record_ids: list[str]) -> dict[str, flo
             lambda request_id=request_id: service.status(request_id) == "completed",  # type: ignore[misc]
             "a forget request",
             COMPLETION_TIMEOUT_SECONDS,
+            pause=0.02,
         )
         seconds.append(time.perf_counter() - start)
     warm = seconds[1:]
