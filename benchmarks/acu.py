@@ -3,11 +3,12 @@
 Two questions, answered in one run:
 
 - *Exactness*, on handwritten digits: 1,000 single deletions in random order, now and then undone, for each of
-  three ridge penalties. After every hundred, statistics and head are compared with a refit's. Beside it, on the same sequence: the
-  published recursion, and the statistics way without the dyadic grid.
-- *Speed*, on MNIST's 5,000 digits at feature dimension 4096: one deletion and 100 deletions, against refitting from the records,
-  features included, by the faster of the primal (d x d) and the dual (n x n) way. `update` starts from a cached
-  factor, whose one-time cost stands beside it. Accuracy is measured apart, with 500 of the digits held out.
+  three ridge penalties. After every hundred, statistics and head are compared with a refit's. Beside it, on the
+  same sequence: the published recursion, and the statistics way without the dyadic grid.
+- *Speed*, on MNIST's 5,000 digits at feature dimension 4096: one deletion and 100 deletions, against refitting
+  from the records (the work of the method `retrain`), features included, by the faster of the primal (d x d) and
+  the dual (n x n) way. `update` starts from a cached factor, whose one-time cost stands beside it. Accuracy is
+  measured apart, with 500 of the digits held out.
 
     python -m benchmarks.acu [--json] [--quick]
 """

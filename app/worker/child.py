@@ -22,9 +22,7 @@ from typing import Self
 
 from app.worker.child_job import JobFailedError, execute
 from app.worker.task import Failure, FailureKind, Finished, JobTask, Progress, Workplace
-from models.architectures import architectures
 from models.errors import ModelsError
-from unlearning.catalog import methods
 from unlearning.errors import UnlearningError
 
 PROGRESS_SECONDS = 1 / 3
@@ -34,10 +32,6 @@ PR_SET_PDEATHSIG = 1
 KIBIBYTE = 1 << 10
 
 logger = logging.getLogger(__name__)
-
-# Finding plug-ins means reading every installed package's metadata: done here once, and not in every job.
-methods()
-architectures()
 
 
 def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:

@@ -147,14 +147,15 @@ def test_a_cancelled_request_is_seen_until_it_has_left(yard, claim_one, runtime)
 
 
 def test_the_heartbeat_keeps_a_lease_alive(yard, runtime):
-    short = replace(runtime, settings=runtime.settings.model_copy(update={"lease_seconds": 0.3}))
+    short = replace(runtime, settings=runtime.settings.model_copy(update={"lease_seconds": 1.0}))
     yard.request(yard.model(), "r1")
     lease = claim(runtime.database, short.settings, "test").lease
 
-    with Heartbeat(runtime.database, lease, 0.3) as heartbeat:
+    with Heartbeat(runtime.database, lease, 1.0) as heartbeat:
         first = yard.get(Job, lease.job_id).lease_expires_at
         now = first
         while now <= first + dt.timedelta(seconds=0.3):  # beyond what the claim alone would have lasted
+            assert not heartbeat.lost.wait(0.05)
             with runtime.database.read() as session:
                 now = database_now(session)
                 hold(session, lease)
