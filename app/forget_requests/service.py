@@ -27,13 +27,13 @@ from app.forget_requests.schemas import (
 from app.forget_requests.states import IllegalChangeError, change_status, status_event
 from app.forget_requests.validation import check_target, group_key, settle_parameters
 from app.paging import Cursor, Page
-from app.registry.publication import publish_candidate
 from app.tables import Event, ForgetRequest, Job
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobState
 from app.timestamps import add_months
 from app.trust.scopes import Scope
+from app.worker.publication import publish_candidate
 from unlearning.planner import GuaranteeAsked
 from unlearning.targets import TARGET
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from app.database import database_now
-from app.registry.publication import ParentMovedError, keep_for_review, publish
 from app.runtime import Runtime
 from app.tables.job import JobKind
 from app.worker.claims import Assignment, resume
@@ -15,6 +14,7 @@ from app.worker.heartbeat import Heartbeat
 from app.worker.job_records import record_progress
 from app.worker.leases import CancelledMeanwhileError, LeaseLostError, hold
 from app.worker.outages import OUTAGE, through_outages
+from app.worker.publication import ParentMovedError, keep_for_review, publish
 from app.worker.settlement import (
     release,
     settle_bad_targets,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from app.registry.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate
-from app.registry.derivation import INDEX_NAME, derive_without
 from app.storage import Storage
 from app.tables.job import JobKind
+from app.worker.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate
+from app.worker.derivation import INDEX_NAME, derive_without
 from app.worker.task import FailureKind, Finished, JobTask, RequestTarget, Stored, Workplace
 from models.checkpoint import read_manifest, verify_directory
 from models.contracts import FamilyRuntime, ForgetSet, Progress

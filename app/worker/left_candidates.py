@@ -5,12 +5,12 @@ from sqlalchemy.orm import Session
 
 from app.database import database_now
 from app.locks import lock_job, lock_model
-from app.registry.publication import candidate_location
 from app.runtime import Runtime
 from app.tables import ForgetRequest, Job
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobState
 from app.worker.job_records import end_job
+from app.worker.publication import candidate_location
 
 REASON = "Its requests have left the review; the result was not accepted."
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.registry.candidate import Candidate
 from app.tables.job import JobKind
+from app.worker.candidate import Candidate
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app.registry.candidate import Candidate
-from app.registry.derivation import derive_without, records_of_targets
 from app.runtime import Runtime
 from app.storage import Storage
 from app.tables import Dataset, Event, ForgetRequest, Job, Model, Snapshot, Version
@@ -21,6 +19,8 @@ from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
 from app.tables.snapshot import SnapshotOrigin, SnapshotState
 from app.tables.version import VersionOrigin, VersionState
+from app.worker.candidate import Candidate
+from app.worker.derivation import derive_without, records_of_targets
 from app.worker.task import Finished, JobTask, Message, Workplace
 from app.worker.worker import Worker
 from models.checkpoint import read_manifest, write_manifest

@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 from app.call import Caller, Work
 from app.database import database_now
 from app.datasets.suppression import suppressed
-from app.registry.publication import CandidateOutdatedError, NothingToAcceptError, publish_candidate
 from app.tables import Dataset, ForgetRequest, Job, Model, Suppression, Version
+from app.worker.publication import CandidateOutdatedError, NothingToAcceptError, publish_candidate
 from app.worker.worker import Worker
 
 ALL = {f"r{number}" for number in range(12)}

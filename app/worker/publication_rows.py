@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from app.datasets.suppression import suppress
 from app.forget_requests.states import change_status
-from app.registry.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate, SnapshotDraft
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
 from app.tables.snapshot import SnapshotOrigin, SnapshotState
 from app.tables.version import VersionOrigin, VersionState
+from app.worker.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate, SnapshotDraft
 from app.worker.job_records import end_job
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from app.registry.candidate import SnapshotDraft
+from app.worker.candidate import SnapshotDraft
 from models.checkpoint import read_manifest
 from models.families import get_family
 from models.id_index import IdIndex

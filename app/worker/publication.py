@@ -28,17 +28,17 @@ from app.database import database_now
 from app.datasets.repository import new_snapshot_location
 from app.errors import ServiceError
 from app.locks import lock_dataset, lock_job, lock_model, lock_requests_of
-from app.registry.candidate import HEAD_PART, VERSION_PART, Candidate
-from app.registry.derivation import derive_without, records_of_targets
-from app.registry.publication_rows import Locked, Placed, enter_version
 from app.runtime import Runtime
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
+from app.worker.candidate import HEAD_PART, VERSION_PART, Candidate
 from app.worker.claims import Assignment
+from app.worker.derivation import derive_without, records_of_targets
 from app.worker.job_records import record_rungs, running_requests
 from app.worker.leases import CancelledMeanwhileError, cancel_requested, hold
 from app.worker.outages import OUTAGE, through_outages
+from app.worker.publication_rows import Locked, Placed, enter_version
 from app.worker.settlement import fail_bad_targets, settle_review
 from app.worker.task import Finished, Stored
 
