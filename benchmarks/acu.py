@@ -34,8 +34,8 @@ from models.classifier.ridge import HeadError, StaleFactor, solve_head
 from models.classifier.statistics import Statistics, SymmetricMatrix, one_hot
 from models.contracts import ForgetSet
 from tests.reference.acu_recursion import Recursion
-from unlearning.audits.accuracy import accuracy
-from unlearning.audits.head_distance import relative_distance
+from unlearning.audits.metrics.accuracy import accuracy
+from unlearning.audits.metrics.head_distance import relative_distance
 from unlearning.catalog.classifier import AcuConfig
 from unlearning.methods.classifier import acu
 

@@ -27,3 +27,7 @@ class MethodError(UnlearningError):
 
 class MethodUnsuitableError(UnlearningError):
     """A rung declines this model, data or target; the next rung of the plan may still serve it."""
+
+
+class MetricError(UnlearningError):
+    """A figure is not defined for these items; its check is inconclusive, with this message as the reason."""

@@ -27,10 +27,10 @@ from models.classifier.ridge import (
     solve_head,
 )
 from models.classifier.statistics import Statistics, one_hot
-from unlearning.audits.accuracy import accuracy, accuracy_change
-from unlearning.audits.head_distance import relative_distance
+from unlearning.audits.metrics.accuracy import accuracy, accuracy_change
+from unlearning.audits.metrics.head_distance import relative_distance
+from unlearning.audits.metrics.statistics_equality import ERROR_PROBABILITY, differing_entries, gram_is_of
 from unlearning.audits.report import Audit, Check, Outcome
-from unlearning.audits.statistics_equality import ERROR_PROBABILITY, differing_entries, gram_is_of
 from unlearning.audits.suites import Case
 from unlearning.audits.verdict import explain, judge
 from unlearning.catalog.spec import Guarantee
