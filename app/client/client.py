@@ -199,6 +199,14 @@ class Client:
         body = {"decision": "accept", "reason": reason}
         return self.api.post(f"{request_path(request_id)}/review", body)
 
+    def extend(self, request_id: str, reason: str) -> JsonObject:
+        """Put an open request's due date off by two months, once, for a reason that is kept."""
+        return self.api.post(f"{request_path(request_id)}/extend", {"reason": reason})
+
+    def refuse(self, request_id: str, ground: str, reason: str) -> JsonObject:
+        """Refuse a request that waits for a worker or a person; see the API for the grounds."""
+        return self.api.post(f"{request_path(request_id)}/refuse", {"ground": ground, "reason": reason})
+
     def events(self, request_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield a request's events, past ones first, as they happen, until the request is settled.
 

@@ -13,11 +13,13 @@ from app.forget_requests.repository import MODEL_STATE_LOOKUP
 from app.forget_requests.schemas import (
     EventPage,
     EventRead,
+    ExtendCreate,
     Filters,
     ForgetRequestCreate,
     ForgetRequestList,
     ForgetRequestPage,
     ForgetRequestRead,
+    RefuseCreate,
     RetryCreate,
     ReviewCreate,
 )
@@ -108,6 +110,28 @@ def review(call: CallDep, request_id: uuid.UUID, body: ReviewCreate) -> Response
     It takes the scope `models:write` as well, since a version is published.
     """
     return call.post(Scope.REQUESTS_WRITE, lambda work: service.review(work, request_id, body))
+
+
+@router.post(
+    "/{request_id}/extend",
+    summary="Put a forget request's due date off",
+    response_model=ForgetRequestRead,
+    responses=POSTED,
+)
+def extend(call: CallDep, request_id: uuid.UUID, body: ExtendCreate) -> Response:
+    """Put an open request's due date off by two months, once (GDPR Art. 12(3)), for a reason that is kept."""
+    return call.post(Scope.REQUESTS_WRITE, lambda work: service.extend(work, request_id, body))
+
+
+@router.post(
+    "/{request_id}/refuse",
+    summary="Refuse a forget request",
+    response_model=ForgetRequestRead,
+    responses=POSTED,
+)
+def refuse(call: CallDep, request_id: uuid.UUID, body: RefuseCreate) -> Response:
+    """Refuse a request that waits for a worker or a person. One that runs has to be cancelled instead."""
+    return call.post(Scope.REQUESTS_WRITE, lambda work: service.refuse(work, request_id, body))
 
 
 @router.get(

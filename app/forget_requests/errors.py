@@ -107,6 +107,30 @@ class TargetErasedError(ServiceError):
         super().__init__(f"The target of forget request {request.id} was erased; submit a new request.")
 
 
+class NotOpenError(ServiceError):
+    """Nobody waits for the request any more, so its due date means nothing."""
+
+    status, slug, title = 409, "request-not-open", "Request not open"
+
+    def __init__(self, request: ForgetRequest) -> None:
+        super().__init__(
+            f"Forget request {request.id} is {request.status.value}; only an open request has a due date to put off.",
+            current=request.status.value,
+        )
+
+
+class AlreadyExtendedError(ServiceError):
+    """A due date is put off once."""
+
+    status, slug, title = 409, "already-extended", "Already extended"
+
+    def __init__(self, request: ForgetRequest) -> None:
+        super().__init__(
+            f"The due date of forget request {request.id} was put off before, to {request.due_at.isoformat()}; "
+            "that can happen once."
+        )
+
+
 class TooManyStreamsError(ServiceError):
     """Every event stream costs a connection; the process has as many as it takes."""
 

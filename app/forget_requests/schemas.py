@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.request_body import RequestBody, StorableText
 from app.tables import Event, ForgetRequest
-from app.tables.forget_request import RequestStatus
+from app.tables.forget_request import RefusalGround, RequestStatus
 from app.timestamps import Timestamp
 from unlearning.planner import AUTO, GuaranteeAsked
 from unlearning.targets import Target
@@ -86,6 +86,32 @@ class ReviewCreate(RequestBody):
     )
 
 
+class ExtendCreate(RequestBody):
+    """Why an answer takes longer than was promised."""
+
+    reason: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=r"\S",
+        description="Why, without personal data: the person concerned has to be told within the first month.",
+    )
+
+
+class RefuseCreate(RequestBody):
+    """Why a demand is not met."""
+
+    ground: RefusalGround = Field(
+        description="The case of the GDPR it falls under: Art. 12(5) `unfounded`, `excessive`; Art. 12(6) "
+        "`identity_not_proven`; the others but `other` Art. 17(3)."
+    )
+    reason: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=r"\S",
+        description="Why, in a sentence without personal data; it is kept with the request for good.",
+    )
+
+
 class TargetRead(BaseModel):
     """What is to be forgotten, without naming it."""
 
@@ -106,7 +132,9 @@ class ForgetRequestRead(BaseModel):
     status: RequestStatus
     reason: str | None = Field(description="Why it stands where it stands.")
     due_at: dt.datetime = Field(description="When it must be done.")
+    extended_at: dt.datetime | None = Field(description="When that time was put off, which can happen once.")
     overdue: bool = Field(description="Whether that time is over while it is still open.")
+    refusal_ground: RefusalGround | None = Field(description="Where it was refused: the case it falls under.")
     job: uuid.UUID | None = Field(description="The job that serves or last served it.")
     version: int | None = Field(description="The first version that has it forgotten.")
     attempts: int = Field(description="Runs that died with their worker since it was last submitted.")
@@ -129,6 +157,8 @@ class ForgetRequestRead(BaseModel):
             status=request.status,
             reason=request.reason,
             due_at=request.due_at,
+            extended_at=request.extended_at,
+            refusal_ground=request.refusal_ground,
             overdue=request.due_at < now and request.status in OPEN,
             job=request.job_id,
             version=request.version,
@@ -184,7 +214,7 @@ class EventRead(BaseModel):
 
     id: int = Field(description="Grows from event to event; what `Last-Event-ID` and `after` take.")
     type: str = Field(
-        description="`status`: a change of state. `cancel_requested`, `review`: what a client did. "
+        description="`status`: a change of state. `cancel_requested`, `extended`, `review`: what a client did. "
         "`progress`, `rung`: what a job reports."
     )
     status: str | None = Field(description="The state that was reached.")

@@ -7,20 +7,25 @@ from typing import Any, cast
 from app.call import Answer, ScopeMissingError, Work
 from app.forget_requests import repository
 from app.forget_requests.errors import (
+    AlreadyExtendedError,
     CallbacksNotAvailableError,
     DatasetWithoutModelsError,
     DueTooEarlyError,
     ForgetRequestNotFoundError,
+    NotOpenError,
     TargetErasedError,
     UnknownModelError,
 )
 from app.forget_requests.repository import History, ModelState
 from app.forget_requests.schemas import (
     EVERY_MODEL,
+    OPEN,
+    ExtendCreate,
     Filters,
     ForgetRequestCreate,
     ForgetRequestList,
     ForgetRequestRead,
+    RefuseCreate,
     RetryCreate,
     ReviewCreate,
 )
@@ -39,6 +44,9 @@ from unlearning.targets import TARGET
 
 MONTHS_TO_ANSWER = 1
 """GDPR Art. 12(3): without undue delay, and in any event within one month of receipt."""
+
+MONTHS_OF_EXTENSION = 2
+"""GDPR Art. 12(3): where necessary, taking into account the complexity and number of the requests."""
 
 RETRY_AFTER_SECONDS = 1
 RETRIABLE = frozenset({RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
@@ -133,7 +141,7 @@ def review(work: Work, request_id: uuid.UUID, body: ReviewCreate) -> Answer:
     request, job = repository.lock(work.session, request_id)
     if request.status is not RequestStatus.NEEDS_REVIEW or job is None:
         raise IllegalChangeError(request, RequestStatus.COMPLETED)
-    reviewer = repository.key_name(work.session, work.caller.key_id)
+    reviewer = _clerk(work)
     work.session.add(
         Event(
             job_id=request.job_id,
@@ -148,6 +156,41 @@ def review(work: Work, request_id: uuid.UUID, body: ReviewCreate) -> Answer:
     return Answer(_shown(work, request, model), 200)
 
 
+def extend(work: Work, request_id: uuid.UUID, body: ExtendCreate) -> Answer:
+    """Put an open request's due date off, once."""
+    _, model = get_visible(work, request_id)
+    request, _ = repository.lock(work.session, request_id)
+    if request.status not in OPEN:
+        raise NotOpenError(request)
+    if request.extended_at is not None:
+        raise AlreadyExtendedError(request)
+    due_before = request.due_at
+    request.due_at = add_months(due_before, MONTHS_OF_EXTENSION)
+    request.extended_at = request.updated_at = work.now
+    work.session.add(
+        Event(
+            forget_request_id=request.id,
+            type="extended",
+            status=request.status.value,
+            reason=f"{_clerk(work)} put its due date off by {MONTHS_OF_EXTENSION} months: {body.reason}",
+            details={"due_before": due_before.isoformat(), "due_at": request.due_at.isoformat()},
+            created_at=work.now,
+        )
+    )
+    return Answer(_shown(work, request, model), 200)
+
+
+def refuse(work: Work, request_id: uuid.UUID, body: RefuseCreate) -> Answer:
+    """Refuse a request that nobody is at work on."""
+    _, model = get_visible(work, request_id)
+    request, _ = repository.lock(work.session, request_id)
+    reason = f"{_clerk(work)} refused it ({body.ground.value.replace('_', ' ')}): {body.reason}"
+    details = {"ground": body.ground.value, "api_key": str(work.caller.key_id)}
+    change_status(work.session, [request], RequestStatus.REFUSED, reason, work.now, details)
+    request.refusal_ground = body.ground
+    return Answer(_shown(work, request, model), 200)
+
+
 def get_visible(work: Work, request_id: uuid.UUID) -> tuple[ForgetRequest, str]:
     """Return a request and its model's name.
 
@@ -158,6 +201,11 @@ def get_visible(work: Work, request_id: uuid.UUID) -> tuple[ForgetRequest, str]:
     if found is None:
         raise ForgetRequestNotFoundError(request_id)
     return found
+
+
+def _clerk(work: Work) -> str:
+    """Name the API key behind the call, for the record of who decided."""
+    return repository.key_name(work.session, work.caller.key_id)
 
 
 def _model(work: Work, name: str) -> ModelState:

@@ -23,6 +23,20 @@ class RequestStatus(enum.StrEnum):
     REFUSED = "refused"
 
 
+class RefusalGround(enum.StrEnum):
+    """Why a demand need not be met: the cases of the GDPR, Art. 12(2), 12(5), 12(6) and 17(3), and a rest."""
+
+    UNFOUNDED = "unfounded"
+    EXCESSIVE = "excessive"
+    IDENTITY_NOT_PROVEN = "identity_not_proven"
+    FREEDOM_OF_EXPRESSION = "freedom_of_expression"
+    LEGAL_OBLIGATION = "legal_obligation"
+    PUBLIC_HEALTH = "public_health"
+    ARCHIVING_OR_RESEARCH = "archiving_or_research"
+    LEGAL_CLAIMS = "legal_claims"
+    OTHER = "other"
+
+
 PENDING = "status = 'pending'"
 
 
@@ -62,6 +76,9 @@ class ForgetRequest(Base):
     """Why it stands where it stands, in a sentence."""
     reference: Mapped[str | None] = mapped_column(String(200))
     due_at: Mapped[dt.datetime]
+    extended_at: Mapped[dt.datetime | None]
+    """When the due date was put off; that can happen once."""
+    refusal_ground: Mapped[RefusalGround | None] = mapped_column(string_enum(RefusalGround, "refusal_ground"))
     cancel_requested_at: Mapped[dt.datetime | None]
     job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     """The job that serves or last served it."""

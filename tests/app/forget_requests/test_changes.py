@@ -7,9 +7,10 @@ import pytest
 
 from app.forget_requests.states import TRANSITIONS
 from app.tables import ForgetRequest, Job
-from app.tables.forget_request import RequestStatus
+from app.tables.forget_request import RefusalGround, RequestStatus
 from app.tables.job import JobKind, JobState
 from app.trust.scopes import Scope
+from app.worker.claims import work_waits
 
 URL = "/v1/forget-requests"
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -184,6 +185,92 @@ def test_only_stopped_requests_can_be_retried(submit, post, put, status):
     assert response.json()["current"] == status.value
 
 
+OPEN = {RequestStatus.PENDING, RequestStatus.RUNNING, RequestStatus.NEEDS_REVIEW, RequestStatus.FAILED}
+
+
+def test_due_date_is_put_off_once_by_two_months(submit, post, events_of, runtime):
+    request_id = submit(due_at="2027-12-31T10:00:00Z")
+    response = post(request_id, "extend", {"reason": "many requests at once"})
+    assert response.status_code == 200
+    assert response.json()["due_at"] == "2028-02-29T10:00:00Z"
+    assert response.json()["extended_at"] is not None
+    assert events_of(request_id)[-1] == ("extended", "pending")
+    again = post(request_id, "extend", {"reason": "still many"})
+    assert again.status_code == 409
+    assert again.json()["type"] == "urn:expunge:problem:already-extended"
+    assert fetch(runtime, ForgetRequest, request_id).due_at == dt.datetime(2028, 2, 29, 10, tzinfo=dt.UTC)
+
+
+def test_extension_is_an_event_with_its_reason_and_both_dates(submit, post, client, admin_headers):
+    request_id = submit(due_at="2027-01-15T00:00:00Z")
+    post(request_id, "extend", {"reason": "a complex case"})
+    event = client.get(f"{URL}/{request_id}/events", headers=admin_headers).json()["items"][-1]
+    assert event["reason"] == "test put its due date off by 2 months: a complex case"
+    assert event["details"] == {
+        "due_before": "2027-01-15T00:00:00+00:00",
+        "due_at": "2027-03-15T00:00:00+00:00",
+    }
+
+
+def test_extension_ends_being_overdue(submit, post, put, client, admin_headers):
+    request_id = submit()
+    put(request_id, RequestStatus.NEEDS_REVIEW, due_at=dt.datetime.now(dt.UTC) - dt.timedelta(days=1))
+    assert client.get(f"{URL}/{request_id}", headers=admin_headers).json()["overdue"]
+    assert not post(request_id, "extend", {"reason": "a complex case"}).json()["overdue"]
+
+
+@pytest.mark.parametrize("status", sorted(RequestStatus))
+def test_only_open_requests_can_be_extended(submit, post, put, status):
+    request_id = submit()
+    put(request_id, status)
+    response = post(request_id, "extend", {"reason": "many requests"})
+    assert response.status_code == (200 if status in OPEN else 409)
+    if status not in OPEN:
+        assert response.json()["type"] == "urn:expunge:problem:request-not-open"
+
+
+@pytest.mark.parametrize("status", sorted(RequestStatus))
+def test_requests_are_refused_where_the_table_of_changes_allows_it(submit, post, put, events_of, status):
+    request_id = submit()
+    put(request_id, status)
+    response = post(request_id, "refuse", {"ground": "legal_claims", "reason": "a suit is pending"})
+    if RequestStatus.REFUSED in TRANSITIONS[status]:
+        assert response.status_code == 200
+        assert response.json()["refusal_ground"] == RefusalGround.LEGAL_CLAIMS
+        assert response.json()["reason"] == "test refused it (legal claims): a suit is pending"
+        assert events_of(request_id)[-1] == ("status", "refused")
+    else:
+        assert response.status_code == 409
+        assert response.json()["type"] == "urn:expunge:problem:illegal-status-change"
+
+
+@pytest.mark.parametrize(
+    ("action", "body"),
+    [
+        ("extend", {}),
+        ("extend", {"reason": " "}),
+        ("extend", {"reason": "x" * 1001}),
+        ("extend", {"reason": "many", "months": 12}),
+        ("refuse", {"reason": "no ground"}),
+        ("refuse", {"ground": "inconvenient", "reason": "no such ground"}),
+        ("refuse", {"ground": "other", "reason": ""}),
+    ],
+)
+def test_a_decision_without_its_reasons_changes_nothing(submit, post, runtime, action, body):
+    request_id = submit()
+    response = post(request_id, action, body)
+    assert response.status_code == 422
+    request = fetch(runtime, ForgetRequest, request_id)
+    assert (request.status, request.extended_at) == (RequestStatus.PENDING, None)
+
+
+def test_a_refused_request_is_never_claimed(submit, post, runtime):
+    request_id = submit()
+    post(request_id, "refuse", {"ground": "unfounded", "reason": "not about the caller"})
+    with runtime.database.read() as session:
+        assert not work_waits(session)
+
+
 def test_concurrent_cancellations_change_the_state_once(submit, client, admin_headers, events_of):
     request_id = submit()
     together = threading.Barrier(4)
@@ -200,5 +287,11 @@ def test_concurrent_cancellations_change_the_state_once(submit, client, admin_he
 def test_changes_need_the_scope_to_write(submit, client, make_key):
     request_id = submit()
     headers = make_key(Scope.REQUESTS_READ)
-    for action in ("cancel", "retry"):
-        assert client.post(f"{URL}/{request_id}/{action}", json={}, headers=headers).status_code == 403
+    bodies = {
+        "cancel": None,
+        "retry": {},
+        "extend": {"reason": "many"},
+        "refuse": {"ground": "other", "reason": "no"},
+    }
+    for action, body in bodies.items():
+        assert client.post(f"{URL}/{request_id}/{action}", json=body, headers=headers).status_code == 403
