@@ -1,21 +1,11 @@
 """Accuracy with Wilson's interval, and the paired change of accuracy between two models on the same records."""
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 
-Z_95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution: two-sided 95 % intervals."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured share or difference with its 95 % interval."""
-
-    value: float
-    interval: tuple[float, float]
-    n: int
+from unlearning.audits.metrics.estimate import Z_95, Estimate
+from unlearning.errors import MetricError
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> Estimate:
@@ -25,10 +15,14 @@ def accuracy(predictions: Tensor, labels: Tensor) -> Estimate:
         predictions: Shape (n,), n ≥ 1.
         labels: Shape (n,).
 
+    Raises:
+        MetricError: No records, or not as many predictions as labels.
+
     >>> import torch
     >>> accuracy(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 1, 1])).value
     0.75
     """
+    _refuse_unpaired(predictions, labels)
     right = int((predictions == labels).sum().item())
     return Estimate(right / len(labels), wilson_interval(right, len(labels)), len(labels))
 
@@ -64,6 +58,9 @@ def accuracy_change(before: Tensor, after: Tensor, labels: Tensor) -> Estimate:
         after: Predictions, shape (n,).
         labels: Shape (n,).
 
+    Raises:
+        MetricError: No records, or not as many predictions as labels.
+
     >>> import torch
     >>> labels = torch.zeros(100, dtype=torch.int64)
     >>> worse = labels.clone()
@@ -72,6 +69,8 @@ def accuracy_change(before: Tensor, after: Tensor, labels: Tensor) -> Estimate:
     >>> change.value, [round(end, 3) for end in change.interval]
     (-0.1, [-0.159, -0.037])
     """
+    _refuse_unpaired(before, labels)
+    _refuse_unpaired(after, labels)
     n = len(labels)
     lost = int(((before == labels) & (after != labels)).sum().item())
     won = int(((before != labels) & (after == labels)).sum().item())
@@ -79,3 +78,13 @@ def accuracy_change(before: Tensor, after: Tensor, labels: Tensor) -> Estimate:
     centre = (won_more - lost_more) / more
     spread = Z_95 * math.sqrt(lost_more + won_more - (won_more - lost_more) ** 2 / more) / more
     return Estimate((won - lost) / n, (max(-1.0, centre - spread), min(1.0, centre + spread)), n)
+
+
+def _refuse_unpaired(predictions: Tensor, labels: Tensor) -> None:
+    # Shapes that differ would broadcast, and the share would be of pairs that nobody asked about.
+    if predictions.shape != labels.shape or labels.dim() != 1:
+        raise MetricError(
+            f"Predictions of shape {tuple(predictions.shape)} do not fit labels of shape {tuple(labels.shape)}."
+        )
+    if not len(labels):
+        raise MetricError("There are no records to measure accuracy on.")
