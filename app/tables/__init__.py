@@ -1,6 +1,7 @@
 """The database schema: one table class per file, all registered on `Base.metadata`."""
 
 from app.tables.api_key import ApiKey
+from app.tables.audit_run import AuditRun
 from app.tables.base import Base
 from app.tables.dataset import Dataset
 from app.tables.event import Event
@@ -8,12 +9,17 @@ from app.tables.forget_request import ForgetRequest
 from app.tables.idempotency_record import IdempotencyRecord
 from app.tables.job import Job
 from app.tables.model import Model
+from app.tables.policy_change import PolicyChange
 from app.tables.snapshot import Snapshot
 from app.tables.suppression import Suppression
+from app.tables.trained_reference import TrainedReference
 from app.tables.version import Version
+from app.tables.webhook_endpoint import WebhookEndpoint
+from app.tables.webhook_message import WebhookMessage
 
 __all__ = [
     "ApiKey",
+    "AuditRun",
     "Base",
     "Dataset",
     "Event",
@@ -21,7 +27,11 @@ __all__ = [
     "IdempotencyRecord",
     "Job",
     "Model",
+    "PolicyChange",
     "Snapshot",
     "Suppression",
+    "TrainedReference",
     "Version",
+    "WebhookEndpoint",
+    "WebhookMessage",
 ]

@@ -5,10 +5,31 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from app.database import Database
 from app.schema import SchemaError, migrate, migration_config, require_current_schema
 from app.tables import Base
+
+DATASET, MODEL, JOB = ("00000000-0000-0000-0000-00000000000" + digit for digit in "123")
+ROWS_OF_THE_FIRST_SCHEMA = (
+    (
+        "INSERT INTO datasets (id, name, family, data_schema, head_snapshot, next_snapshot, suppression_key, created_at)"
+        f" VALUES ('{DATASET}', 'd', 'classifier', '{{}}', 1, 2, '', '2026-01-01T00:00:00Z')"
+    ),
+    (
+        "INSERT INTO models (id, name, family, architecture, dataset_id, latest_version, next_version, created_at)"
+        f" VALUES ('{MODEL}', 'm', 'classifier', 'analytic', '{DATASET}', 1, 2, '2026-01-01T00:00:00Z')"
+    ),
+    (
+        "INSERT INTO jobs (id, model_id, kind, state, attempts, created_at)"
+        f" VALUES ('{JOB}', '{MODEL}', 'update', 'queued', 0, '2026-01-01T00:00:00Z')"
+    ),
+    (
+        "INSERT INTO events (job_id, type, reason, created_at)"
+        f" VALUES ('{JOB}', 'status', 'Waits.', '2026-01-01T00:00:00Z')"
+    ),
+)
 
 
 @pytest.fixture
@@ -40,6 +61,23 @@ def test_downgrade_and_upgrade_come_back_to_the_same_schema(database):
     assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
     migrate(database)
     require_current_schema(database)
+
+
+def test_an_upgrade_keeps_rows_that_others_refer_to(database):
+    command.downgrade(migration_config(database), "0001")
+    with database.write() as session:
+        for statement in ROWS_OF_THE_FIRST_SCHEMA:
+            session.execute(text(statement))
+    migrate(database)
+    with database.read() as session:
+        kept = session.execute(
+            text("SELECT jobs.kind, events.reason FROM events JOIN jobs ON jobs.id = job_id")
+        )
+        assert kept.all() == [("update", "Waits.")]
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(text("UPDATE jobs SET kind = 'unknown'"))
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(text("DELETE FROM jobs"))
 
 
 def test_a_database_without_schema_is_refused_with_the_command_to_run(tmp_path: Path):
