@@ -10,6 +10,9 @@ from models.classifier.statistics import Statistics
 
 FLOAT64_EPSILON = 2.0**-53
 
+_BLOCK = 256
+"""Columns of a triangular factor that are solved at a time."""
+
 
 class NotPositiveDefiniteError(ArithmeticError):
     """G + γI is not positive definite: its records cannot all be real, or γ is lost in rounding."""
@@ -118,6 +121,8 @@ class StaleFactor:
     """Z = L⁻¹[x₁ … x_m], shape (d, m)."""
     signs: Tensor
     """D's diagonal, shape (m,)."""
+    products: Tensor
+    """ZᵀZ, shape (m, m)."""
 
     @classmethod
     def of(cls, statistics: Statistics, gamma: float) -> "StaleFactor":
@@ -127,7 +132,8 @@ class StaleFactor:
             NotPositiveDefiniteError: As `factorise`.
         """
         lower = factorise(statistics, gamma)
-        return cls(gamma, lower, lower.new_zeros(len(lower), 0), lower.new_zeros(0))
+        empty = lower.new_zeros
+        return cls(gamma, lower, empty(len(lower), 0), empty(0), empty(0, 0))
 
     @property
     def rank(self) -> int:
@@ -144,33 +150,25 @@ class StaleFactor:
         Raises:
             NotPositiveDefiniteError: λ_max(X A⁻¹ Xᵀ) ≥ 1 for removed records X: at least one was not in A.
         """
-        solved = torch.linalg.solve_triangular(self.lower, features.T, upper=False)  # (d, n)
+        solved = solve_lower(self.lower, features.T)  # (d, n)
+        across = self.changes.T @ solved  # (m, n)
+        within = solved.T @ solved  # (n, n)
         if sign < 0:
-            self._refuse_foreign(solved)
+            _refuse_foreign(within - across.T @ self._solve_small(across))
         return StaleFactor(
             self.gamma,
             self.lower,
             torch.cat([self.changes, solved], dim=1) if self.rank else solved,
             torch.cat([self.signs, self.signs.new_full((len(features),), sign)]),
+            torch.cat([torch.cat([self.products, across], dim=1), torch.cat([across.T, within], dim=1)]),
         )
-
-    def _refuse_foreign(self, solved: Tensor) -> None:
-        """Removing X leaves a positive definite matrix exactly if I - X A⁻¹ Xᵀ is one, and that is only (n, n)."""
-        remaining = torch.eye(solved.shape[1], dtype=torch.float64) - solved.T @ self._inner(solved)
-        if torch.linalg.cholesky_ex(remaining).info.item():
-            raise NotPositiveDefiniteError("the largest eigenvalue of X R Xᵀ is not below 1")
-
-    def _inner(self, columns: Tensor) -> Tensor:
-        """Apply (I + Z D Zᵀ)⁻¹ by Woodbury's identity: v - Z (D + ZᵀZ)⁻¹ Zᵀ v."""
-        if not self.rank:
-            return columns
-        small = self.changes.T @ self.changes + self.signs.diag()  # (m, m)
-        inner: Tensor = columns - self.changes @ torch.linalg.solve(small, self.changes.T @ columns)
-        return inner
 
     def solve(self, right: Tensor) -> Tensor:
         """Solve A X = `right`: shape (d, c) -> (d, c)."""
-        return self._finish(torch.linalg.solve_triangular(self.lower, right, upper=False))
+        half_solved = solve_lower(self.lower, right)
+        # Woodbury's identity: (I + Z D Zᵀ)⁻¹ v = v - Z (D + ZᵀZ)⁻¹ Zᵀ v
+        inner = half_solved - self.changes @ self._solve_small(self.changes.T @ half_solved)
+        return solve_lower_transposed(self.lower, inner)
 
     def solve_last_changes(self, count: int, weights: Tensor) -> Tensor:
         """Solve A X = Xᵀ B for the last `count` changes' rows X, whose triangular solve is already in Z.
@@ -182,14 +180,52 @@ class StaleFactor:
         Returns:
             Shape (d, c).
         """
-        return self._finish(self.changes[:, self.rank - count :] @ weights)
+        # Woodbury's identity again, with v = Z B: all that is long is one product with Z.
+        inner = -self._solve_small(self.products[:, self.rank - count :] @ weights)  # (m, c)
+        inner[self.rank - count :] += weights
+        return solve_lower_transposed(self.lower, self.changes @ inner)
 
-    def _finish(self, half_solved: Tensor) -> Tensor:
-        # Solving from the right, XᵀL = Vᵀ, walks L the way it lies in memory.
-        solved: Tensor = torch.linalg.solve_triangular(
-            self.lower, self._inner(half_solved).T, upper=False, left=False
+    def _solve_small(self, right: Tensor) -> Tensor:
+        """Apply (D + ZᵀZ)⁻¹: shape (m, c) -> (m, c)."""
+        solved: Tensor = torch.linalg.solve(self.products + self.signs.diag(), right)
+        return solved
+
+
+def _refuse_foreign(removed: Tensor) -> None:
+    """Removing X leaves a positive definite matrix exactly if I - X A⁻¹ Xᵀ is one; `removed` is X A⁻¹ Xᵀ, (n, n)."""
+    remaining = torch.eye(len(removed), dtype=torch.float64) - removed
+    if torch.linalg.cholesky_ex(remaining).info.item():
+        raise NotPositiveDefiniteError("the largest eigenvalue of X R Xᵀ is not below 1")
+
+
+def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
+    """Solve L X = `right` block by block: shape (d, c) -> (d, c).
+
+    A library's triangular solve of a few columns takes up to four times as long as reading L does; in blocks, all
+    but the diagonal is matrix products, which run at the memory's speed. The order is that of the columns of L,
+    which is how a Cholesky factor lies in memory.
+    """
+    rows = right.T.clone(memory_format=torch.contiguous_format)  # (c, d)
+    for start in range(0, len(lower), _BLOCK):
+        stop = min(start + _BLOCK, len(lower))
+        block = torch.linalg.solve_triangular(
+            lower[start:stop, start:stop].T, rows[:, start:stop], upper=True, left=False
         )
-        return solved.T
+        rows[:, start:stop] = block
+        rows[:, stop:].addmm_(block, lower[stop:, start:stop].T, alpha=-1)
+    return rows.T
+
+
+def solve_lower_transposed(lower: Tensor, right: Tensor) -> Tensor:
+    """Solve Lᵀ X = `right` block by block, as `solve_lower` does: shape (d, c) -> (d, c)."""
+    rows = right.T.clone(memory_format=torch.contiguous_format)  # (c, d)
+    for start in reversed(range(0, len(lower), _BLOCK)):
+        stop = min(start + _BLOCK, len(lower))
+        block = rows[:, start:stop].addmm_(rows[:, stop:], lower[stop:, start:stop], alpha=-1)
+        rows[:, start:stop] = torch.linalg.solve_triangular(
+            lower[start:stop, start:stop], block, upper=False, left=False
+        )
+    return rows.T
 
 
 def correct_head(

@@ -10,6 +10,8 @@ from models.classifier.ridge import (
     residual,
     rounding_hides_gamma,
     solve_head,
+    solve_lower,
+    solve_lower_transposed,
 )
 from models.classifier.statistics import Statistics, one_hot
 
@@ -67,6 +69,24 @@ def test_a_head_of_nan_or_zeros_is_never_within_the_limit(rows, labels):
     for value in (float("nan"), 0.0):
         error = HeadError.of(statistics, GAMMA, torch.full((8, 3), value, dtype=torch.float64))
         assert not error.backward <= backward_limit(8)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 12, 14])
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_blocks_solve_a_triangular_system_as_the_library_does(size, columns, monkeypatch):
+    monkeypatch.setattr("models.classifier.ridge._BLOCK", 4)
+    generator = torch.Generator().manual_seed(size)
+    dense = torch.randn(size, size, dtype=torch.float64, generator=generator)
+    lower = torch.linalg.cholesky(dense @ dense.T + torch.eye(size, dtype=torch.float64))
+    right = torch.randn(size, columns, dtype=torch.float64, generator=generator)
+    before = right.clone()
+    torch.testing.assert_close(
+        solve_lower(lower, right), torch.linalg.solve_triangular(lower, right, upper=False)
+    )
+    torch.testing.assert_close(
+        solve_lower_transposed(lower, right), torch.linalg.solve_triangular(lower.T, right, upper=True)
+    )
+    assert torch.equal(right, before)
 
 
 def test_a_stale_factor_answers_for_the_changed_matrix(rows, labels):
