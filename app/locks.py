@@ -1,9 +1,9 @@
-"""The one order in which rows are locked: model, dataset, job, forget requests.
+"""The one order in which rows are locked: model, dataset, job, forget requests, and the transparency log last.
 
 Whoever locks rows of more than one of these tables in one transaction takes them in this order and, within a
 table, the oldest first. Two transactions can then wait for each other, never in a circle. Rows may be left
 out: the heartbeat locks the job alone. Under a model's lock nobody else can hold its jobs, so there the dataset may
-as well come after the job.
+as well come after the job. The log is one lock for everybody, so nothing but the commit may follow it.
 
 The locks are `FOR NO KEY UPDATE`, which a row that merely refers to a locked one (a new forget request of the
 model, say) need not wait for. SQLite has no row locks: there a writing transaction is alone from its first
@@ -13,10 +13,13 @@ statement. Each function reads the row afresh, so what was loaded before the loc
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.tables import Dataset, ForgetRequest, Job, Model
+
+LOG_LOCK = 0x6C6F67
+"""Number of the advisory lock: no row has to exist, and vacuum is not held up as by a table's lock."""
 
 
 def lock_model(session: Session, model_id: uuid.UUID) -> Model:
@@ -58,3 +61,9 @@ def lock_requests_of(session: Session, job_id: uuid.UUID) -> Sequence[ForgetRequ
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).all()
+
+
+def lock_log(session: Session) -> None:
+    """Be the only one who appends to the transparency log until the transaction ends; others go on reading."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOG_LOCK})

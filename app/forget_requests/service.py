@@ -1,5 +1,6 @@
 """Decisions about forget requests. Nothing here commits."""
 
+import secrets
 import uuid
 from collections.abc import Mapping
 from typing import Any, cast
@@ -8,7 +9,6 @@ from app.call import Answer, ScopeMissingError, Work
 from app.forget_requests import repository
 from app.forget_requests.errors import (
     AlreadyExtendedError,
-    CallbacksNotAvailableError,
     DatasetWithoutModelsError,
     DueTooEarlyError,
     ForgetRequestNotFoundError,
@@ -38,6 +38,8 @@ from app.tables.forget_request import RequestStatus
 from app.tables.job import JobState
 from app.timestamps import add_months
 from app.trust.scopes import Scope
+from app.webhooks.outbox import announce
+from app.webhooks.service import callback_endpoint
 from app.worker.publication import publish_candidate
 from unlearning.planner import GuaranteeAsked
 from unlearning.targets import TARGET
@@ -49,6 +51,7 @@ MONTHS_OF_EXTENSION = 2
 """GDPR Art. 12(3): where necessary, taking into account the complexity and number of the requests."""
 
 RETRY_AFTER_SECONDS = 1
+COMMITMENT_KEY_BYTES = 32
 RETRIABLE = frozenset({RequestStatus.FAILED, RequestStatus.NEEDS_REVIEW})
 RECEIVED = "Received and checked; waits for a worker."
 
@@ -58,8 +61,6 @@ def submit(work: Work, body: ForgetRequestCreate) -> Answer:
 
     The state of the model that the body names has been looked up along with the key.
     """
-    if body.callback_url is not None:
-        raise CallbacksNotAvailableError
     if body.due_at is not None and body.due_at <= work.now:
         raise DueTooEarlyError(body.due_at)
     if body.dataset is not None:
@@ -177,6 +178,7 @@ def extend(work: Work, request_id: uuid.UUID, body: ExtendCreate) -> Answer:
             created_at=work.now,
         )
     )
+    announce(work.session, [request], "extended", work.now)
     return Answer(_shown(work, request, model), 200)
 
 
@@ -233,6 +235,7 @@ def _store(work: Work, body: ForgetRequestCreate, state: ModelState) -> ForgetRe
         model_id=state.model_id,
         api_key_id=work.caller.key_id,
         target=body.target.model_dump(mode="json"),
+        commitment_key=secrets.token_bytes(COMMITMENT_KEY_BYTES),
         target_kind=body.target.kind,
         target_count=body.target.count,
         split="",
@@ -241,6 +244,9 @@ def _store(work: Work, body: ForgetRequestCreate, state: ModelState) -> ForgetRe
         reason=RECEIVED,
         reference=body.reference,
         due_at=body.due_at or add_months(work.now, MONTHS_TO_ANSWER),
+        webhook_endpoint_id=(
+            callback_endpoint(work, body.callback_url, state.name) if body.callback_url is not None else None
+        ),
         created_at=work.now,
         updated_at=work.now,
     )

@@ -5,7 +5,7 @@ import enum
 import uuid
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, new_id, string_enum
@@ -60,6 +60,8 @@ class ForgetRequest(Base):
     api_key_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("api_keys.id"))
     target: Mapped[dict[str, Any] | None]
     """`unlearning.targets.Target` as JSON; None once its ids are erased at the end of retention."""
+    commitment_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    """Keys the certificate's commitment to record ids; None once it is erased with the target."""
     target_kind: Mapped[str] = mapped_column(String(32))
     target_count: Mapped[int]
     guarantee: Mapped[str] = mapped_column(String(16))
@@ -79,6 +81,8 @@ class ForgetRequest(Base):
     extended_at: Mapped[dt.datetime | None]
     """When the due date was put off; that can happen once."""
     refusal_ground: Mapped[RefusalGround | None] = mapped_column(string_enum(RefusalGround, "refusal_ground"))
+    webhook_endpoint_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("webhook_endpoints.id"))
+    """The endpoint that its `callback_url` names."""
     cancel_requested_at: Mapped[dt.datetime | None]
     job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     """The job that serves or last served it."""
