@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ FULL = Sizes((1e-1, 1e-3, 1e-6), 512, 1000, 100, mnist=True, speed_dim=4096, bat
 QUICK = Sizes((1e-1, 1e-6), 128, 60, 20, mnist=False, speed_dim=256, batch=10, repeats=3)
 
 
-def silent(stage: str, step: int, of: int) -> None:
+def silent(stage: str, step: int, of: int, figures: Mapping[str, float] | None = None, /) -> None:
     """Take no notice of progress."""
 
 

@@ -160,9 +160,7 @@ class Service:
         snapshot = self.workspace / "snapshot"
         snapshot.mkdir()
         snapshots.ingest([data], snapshot, data_schema=None)
-        model = classifier.train(
-            classifier.load_data(snapshot), {}, seed=0, progress=lambda _stage, _step, _of: None
-        )
+        model = classifier.train(classifier.load_data(snapshot), {}, seed=0, progress=lambda *_: None)
         for name in ("digits", "large"):
             checkpoint = imports / name
             checkpoint.mkdir()

@@ -1,12 +1,22 @@
 """Torch-free: what every family's two modules provide. Implementations are modules, not classes."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Progress = Callable[[str, int, int], None]
-"""Called as `progress(stage, step, of)`; cheap to call often: the receiver thins it out."""
+
+class Progress(Protocol):
+    """Called as `progress(stage, step, of)` or `progress(stage, step, of, figures)`.
+
+    Cheap to call often: the receiver thins it out. `figures` are measurements of this step by name, such as
+    `{"forget loss": 1.2}`; the pipeline draws them as curves over the steps. Whoever calls may leave them out;
+    whoever receives takes both forms.
+    """
+
+    def __call__(self, stage: str, step: int, of: int, figures: Mapping[str, float] | None = None, /) -> None:
+        """Take note of one step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,26 @@ class FamilyRuntime(Protocol):
 
     def train(self, data: Any, recipe: Mapping[str, Any], *, seed: int, progress: Progress) -> Any:
         """Train a version 1 by a recipe (validated by the family; an unknown field is a ValueError)."""
+        ...
+
+    def retrain(self, model: Any, data: Any, *, seed: int, progress: Progress) -> Any:
+        """Train anew on the training records of `data`, as `model` was trained, from another seed.
+
+        Raises:
+            ValueError: The data do not fit the model.
+        """
+        ...
+
+    def recipe(self, model: Any) -> Mapping[str, Any]:
+        """Return what `retrain` depends on besides its data and its seed, as JSON values.
+
+        Two models with equal recipes are retrained to the same distribution of models: a retrained reference of
+        one serves the other. Where in doubt it says more; then references are only reused less often.
+        """
+        ...
+
+    def untrained(self, model: Any, *, seed: int) -> Any | None:
+        """Return the model at a random initialisation, or None where its architecture offers none."""
         ...
 
     def describe(self, model: Any) -> Mapping[str, Any]:

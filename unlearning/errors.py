@@ -31,3 +31,7 @@ class MethodUnsuitableError(UnlearningError):
 
 class MetricError(UnlearningError):
     """A figure is not defined for these items; its check is inconclusive, with this message as the reason."""
+
+
+class MissingReferenceError(UnlearningError):
+    """What a measurement must be compared with is not there; the message says why."""

@@ -78,7 +78,9 @@ class ProgressLine:
         self._progress = progress
         self._task = progress.add_task("", total=None)
 
-    def __call__(self, stage: str, done: int, of: int) -> None:
+    def __call__(
+        self, stage: str, done: int, of: int, _figures: Mapping[str, float] | None = None, /
+    ) -> None:
         """Show that `done` of `of` steps of `stage` are done; `of` is 0 where nobody knows."""
         self._progress.update(self._task, description=stage, completed=done, total=of or None)
 

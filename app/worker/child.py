@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Self
 
 from app.worker.child_job import JobFailedError, execute
 from app.worker.task import Failure, FailureKind, Finished, JobTask, Progress, Workplace
+from models.contracts import Progress as Report
 from models.errors import ModelsError
 from unlearning.errors import UnlearningError
 
@@ -46,7 +47,7 @@ def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:
     connection.close()
 
 
-def run(task: JobTask, workplace: Workplace, report: Callable[[str, int, int], None]) -> Finished | Failure:
+def run(task: JobTask, workplace: Workplace, report: Report) -> Finished | Failure:
     """Do the job and turn every way of failing into a `Failure`."""
     try:
         return execute(task, workplace, report)
@@ -101,8 +102,10 @@ class Reporter:
         self._done.set()
         self._thread.join()
 
-    def __call__(self, stage: str, step: int, of: int) -> None:
-        """Report that step `step` of `of` of a stage is done."""
+    def __call__(
+        self, stage: str, step: int, of: int, _figures: Mapping[str, float] | None = None, /
+    ) -> None:
+        """Report that step `step` of `of` of a stage is done; the audit keeps the figures."""
         if self._latest is None or self._latest[0] != stage:
             self._stage_began = time.monotonic()
         self._latest = stage, step, of

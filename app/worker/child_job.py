@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from app.storage import Storage
 from app.tables.job import JobKind
@@ -15,8 +15,10 @@ from models.contracts import FamilyRuntime, ForgetSet, Progress
 from models.errors import CheckpointError, DatasetError
 from models.families import get_family
 from models.id_index import IdIndex
+from unlearning.audits.policy import AuditPolicy
+from unlearning.audits.references import InMemoryReferences
 from unlearning.errors import PlanningError
-from unlearning.pipeline import OnInconclusive, PipelineResult, RungResult, run_plan, run_update
+from unlearning.pipeline import PipelineResult, RungResult, run_plan, run_update
 from unlearning.planner import Plan, PlanInput, make_plan
 from unlearning.targets import TARGET, missing_ids, resolve_target
 
@@ -122,7 +124,8 @@ def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progr
         resolved.forget,
         plan,
         reload=lambda: runtime.load_model(inputs.parent),
-        on_inconclusive=cast("OnInconclusive", workplace.on_inconclusive),
+        policy=AuditPolicy.model_validate({"on_inconclusive": workplace.on_inconclusive}),
+        references=InMemoryReferences(),
         seed=task.seed,
         progress=report,
     )

@@ -3,8 +3,9 @@
 It keeps to `models.architectures.ArchitectureRuntime`.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +69,28 @@ class AnalyticClassifier:
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Score every class: shape (n, input_width) -> (n, classes); minus infinity where it holds no record."""
-        scores = torch.cat(
-            [
-                self.features(chunk) @ self.head
-                for chunk in torch.split(inputs, rows_per_chunk(self.config.feature_dim))
-            ]
-        )
+        scores = self.logits(inputs)
         return scores.masked_fill_((self.statistics.counts == 0).unsqueeze(0), -torch.inf)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the best class of each record: shape (n, input_width) -> (n,). Never a class without records."""
         return self.scores(inputs).argmax(dim=1)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Score every class with a finite number: shape (n, input_width) -> (n, classes).
+
+        A class without records scores zero, as its column of the head does: no evidence for it or against it.
+        `predict` leaves it out all the same.
+        """
+        return torch.cat([chunk @ self.head for chunk in self._features_in_chunks(inputs)])
+
+    def embeddings(self, inputs: Tensor) -> Tensor:
+        """Return what the head reads: shape (n, input_width) -> (n, feature_dim), float64."""
+        return torch.cat(list(self._features_in_chunks(inputs)))
+
+    def _features_in_chunks(self, inputs: Tensor) -> Iterator[Tensor]:
+        for chunk in torch.split(inputs, rows_per_chunk(self.config.feature_dim)):
+            yield self.features(chunk)
 
     def labels_of(self, data: ClassifierData) -> Tensor:
         """Return the labels of `data` as indices into this model's classes, shape (n,).
@@ -86,13 +98,7 @@ class AnalyticClassifier:
         Raises:
             ValueError: A record's class is not one of this model's.
         """
-        known = {name: index for index, name in enumerate(self.config.classes)}
-        indices = torch.tensor([known.get(name, -1) for name in data.classes], dtype=torch.int64)
-        labels = indices[data.labels]
-        if (labels < 0).any():
-            strange = sorted({data.classes[label] for label in data.labels[labels < 0].tolist()})
-            raise ValueError(f"the model does not know these classes: {', '.join(strange[:20])}")
-        return labels
+        return data.labels_among(self.classes)
 
     def with_head(
         self, statistics: Statistics, head: Tensor, factor: StaleFactor | None = None
@@ -193,6 +199,15 @@ def retrain(
 def config(model: AnalyticClassifier) -> Mapping[str, Any]:
     """Return what `config.json` holds."""
     return model.config.model_dump(mode="json")
+
+
+def recipe(model: AnalyticClassifier) -> Mapping[str, Any]:
+    """Return what `retrain` depends on besides its data: the configuration and the frozen parts."""
+    frozen = hashlib.sha256(model.features.projection.numpy().tobytes())
+    for layer in model.features.backbone:
+        frozen.update(layer.weight.numpy().tobytes())
+        frozen.update(layer.bias.numpy().tobytes())
+    return {**config(model), "frozen_parts": frozen.hexdigest()}
 
 
 def save_model(model: AnalyticClassifier, directory: Path) -> None:

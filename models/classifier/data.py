@@ -1,7 +1,8 @@
 """A classifier's records in memory."""
 
 import hashlib
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -77,6 +78,32 @@ class ClassifierData:
     def for_methods(self) -> "ClassifierData":
         """Return everything but the audit half."""
         return self._select(~(self.held_out & self._audited))
+
+    def training_digest(self) -> str:
+        """Return the SHA-256 of everything that training learns: ids, features and classes, in their order.
+
+        The order counts, because stochastic training visits records by their place.
+        """
+        known = self.training()
+        described = [known.ids, list(known.features.shape), str(known.features.dtype), known.classes]
+        digest = hashlib.sha256(json.dumps(described).encode())
+        for tensor in (known.features, known.labels):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def labels_among(self, classes: Sequence[str]) -> Tensor:
+        """Return the labels as indices into `classes`, a model's, shape (n,).
+
+        Raises:
+            ValueError: A record's class is not among them.
+        """
+        known = {name: index for index, name in enumerate(classes)}
+        indices = torch.tensor([known.get(name, -1) for name in self.classes], dtype=torch.int64)
+        labels = indices[self.labels]
+        if (labels < 0).any():
+            strange = sorted({self.classes[label] for label in self.labels[labels < 0].tolist()})
+            raise ValueError(f"the model does not know these classes: {', '.join(strange[:20])}")
+        return labels
 
     def changes_to(self, target: "ClassifierData") -> tuple["ClassifierData", "ClassifierData"]:
         """Compare training records with those of `target`.

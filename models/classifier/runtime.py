@@ -16,7 +16,7 @@ from models.classifier.data import load_data
 from models.contracts import Progress
 from models.errors import CheckpointError, UnknownArchitectureError
 
-__all__ = ["describe", "load_data", "load_model", "save_model", "train"]
+__all__ = ["describe", "load_data", "load_model", "recipe", "retrain", "save_model", "train", "untrained"]
 
 FAMILY = "classifier"
 
@@ -51,6 +51,37 @@ def train(data: Any, recipe: Mapping[str, Any], *, seed: int, progress: Progress
     """
     architecture = get_architecture(FAMILY, str(recipe.get("architecture", "analytic")))
     return architecture.runtime().train(data, recipe, seed=seed, progress=progress)
+
+
+def retrain(model: Any, data: Any, *, seed: int, progress: Progress) -> Any:
+    """Train anew on the training records of `data`, as `model` was trained, from another seed.
+
+    Raises:
+        ValueError: The data do not fit the model.
+    """
+    return (
+        get_architecture(FAMILY, model.architecture)
+        .runtime()
+        .retrain(model, data, seed=seed, progress=progress)
+    )
+
+
+def recipe(model: Any) -> Mapping[str, Any]:
+    """Return what `retrain` depends on besides its data and its seed.
+
+    An architecture may say so in a function `recipe(model)` of its own. One that has none is taken by its whole
+    configuration, its seed included: its references then serve this one lineage alone.
+    """
+    architecture = get_architecture(FAMILY, model.architecture).runtime()
+    own = getattr(architecture, "recipe", None)
+    said: Mapping[str, Any] = architecture.config(model) if own is None else own(model)
+    return {"family": FAMILY, "architecture": model.architecture, **said}
+
+
+def untrained(model: Any, *, seed: int) -> Any | None:
+    """Return the model at a random initialisation, or None where its architecture has no `untrained(model, seed=)`."""
+    own = getattr(get_architecture(FAMILY, model.architecture).runtime(), "untrained", None)
+    return None if own is None else own(model, seed=seed)
 
 
 def describe(model: Any) -> Mapping[str, Any]:

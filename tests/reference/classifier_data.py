@@ -25,5 +25,5 @@ def clusters(
     )
 
 
-def silent(stage: str, step: int, of: int) -> None:
+def silent(stage, step, of, figures=None, /) -> None:
     """Take no notice of progress."""

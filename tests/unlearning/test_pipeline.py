@@ -8,6 +8,8 @@ from models.classifier import runtime
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import clusters, silent
 from unlearning import pipeline
+from unlearning.audits.policy import AuditPolicy
+from unlearning.audits.references import InMemoryReferences
 from unlearning.audits.report import Outcome
 from unlearning.catalog.classifier import ACU
 from unlearning.catalog.spec import Guarantee
@@ -17,6 +19,7 @@ from unlearning.planner import Plan, PlanInput, Rung, make_plan
 
 DATA = clusters(60, held_out=200)
 FORGET = ForgetSet(("r0", "r1", DATA.audit().ids[0], DATA.calibration().ids[0]))
+DEFAULT = AuditPolicy()
 RECIPE = {"feature_dim": 24, "max_records": 1000}
 MODEL = runtime.train(DATA, RECIPE, seed=1, progress=silent)
 REFIT = runtime.train(DATA.without(FORGET.record_ids), RECIPE, seed=1, progress=silent)
@@ -40,7 +43,7 @@ def plan(*names: str) -> Plan:
     )
 
 
-def run(*names, data=DATA, forget=FORGET, on_inconclusive="escalate", seed=3, progress=silent):
+def run(*names, data=DATA, forget=FORGET, policy=DEFAULT, seed=3, progress=silent):
     return run_plan(
         runtime,
         MODEL,
@@ -48,7 +51,8 @@ def run(*names, data=DATA, forget=FORGET, on_inconclusive="escalate", seed=3, pr
         forget,
         plan(*names),
         reload=lambda: MODEL,
-        on_inconclusive=on_inconclusive,
+        policy=policy,
+        references=InMemoryReferences(),
         seed=seed,
         progress=progress,
     )
@@ -92,7 +96,8 @@ def test_the_planners_ladder_runs_as_it_is():
         FORGET,
         plan("acu", "retrain"),
         reload=lambda: MODEL,
-        on_inconclusive="review",
+        policy=AuditPolicy(on_inconclusive="review"),
+        references=InMemoryReferences(),
         seed=0,
         progress=silent,
     ).chosen
@@ -137,7 +142,8 @@ def test_a_method_that_changes_its_input_spoils_nothing_but_its_own_rung(method)
         FORGET,
         plan("stranger", "acu"),
         reload=parent,
-        on_inconclusive="escalate",
+        policy=AuditPolicy(),
+        references=InMemoryReferences(),
         seed=0,
         progress=silent,
     )
@@ -214,7 +220,7 @@ def almost(model, data, forget, config, *, generator, progress):
 )
 def test_an_audit_that_cannot_decide_leads_where_it_is_told_to(method, on_inconclusive, chosen, tried):
     method(almost, guarantee=Guarantee.EMPIRICAL)
-    result = run("stranger", "acu", on_inconclusive=on_inconclusive)
+    result = run("stranger", "acu", policy=AuditPolicy(on_inconclusive=on_inconclusive))
     assert result.rungs[0].audit.verdict is Outcome.INCONCLUSIVE
     assert (result.chosen.method if result.chosen else None) == chosen
     assert (result.model is None) == (chosen is None)
@@ -223,12 +229,12 @@ def test_an_audit_that_cannot_decide_leads_where_it_is_told_to(method, on_inconc
 
 def test_a_failed_audit_is_never_accepted(method):
     method(lambda model, *_, **__: model)
-    assert run("stranger", on_inconclusive="accept").chosen is None
+    assert run("stranger", policy=AuditPolicy(on_inconclusive="accept")).chosen is None
 
 
 def test_the_end_of_the_ladder_is_nothing_chosen(method):
     method(almost, guarantee=Guarantee.EMPIRICAL)
-    result = run("stranger", on_inconclusive="escalate")
+    result = run("stranger")
     assert result.model is None
     assert len(result.rungs) == 1
 
@@ -253,7 +259,7 @@ def test_a_held_out_subject_alone_leaves_the_same_bits():
 
 def test_progress_names_the_method():
     stages = []
-    run("acu", progress=lambda stage, step, of: stages.append((stage, step <= of)))
+    run("acu", progress=lambda stage, step, of, *_: stages.append((stage, step <= of)))
     assert all(stage.startswith("acu: ") and sane for stage, sane in stages)
     assert {"acu: solving the head", "acu: auditing"} <= {stage for stage, _ in stages}
 
@@ -274,7 +280,8 @@ def test_a_method_that_is_not_installed_fails_its_rung():
         FORGET,
         Plan(rungs=(rung,), ruled_out=()),
         reload=lambda: MODEL,
-        on_inconclusive="escalate",
+        policy=AuditPolicy(),
+        references=InMemoryReferences(),
         seed=0,
         progress=silent,
     )

@@ -1,12 +1,14 @@
 """Which suite audits which family, and what every suite is given."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from models.contracts import ForgetSet, Progress
-from unlearning.audits.report import Audit
+from unlearning.audits.policy import AuditPolicy
+from unlearning.audits.references import ReferenceTrainer
+from unlearning.audits.report import Audit, Curve
 from unlearning.catalog.spec import MethodSpec, load_object
 from unlearning.errors import MethodError
 
@@ -24,6 +26,10 @@ class Case:
         parameters: How, defaults filled in.
         seed: For suites that sample or train references.
         unlearning_seconds: Wall time of the method.
+        progress: Receives the audit's steps.
+        policy: What the operator demands.
+        references: Gives retrained models, or says why there are none; None where nothing could train them.
+        curves: What the method reported while it worked.
     """
 
     parent: Any
@@ -35,6 +41,9 @@ class Case:
     seed: int
     unlearning_seconds: float
     progress: Progress
+    policy: AuditPolicy = field(default_factory=AuditPolicy)
+    references: ReferenceTrainer | None = None
+    curves: tuple[Curve, ...] = ()
 
 
 SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier:audit"})

@@ -47,7 +47,7 @@ class Proof:
         # The frozen random features were drawn before any record was seen. On them the head is fitted anew, from
         # the pixels of the remaining records, as if the forgotten ones had never been there.
         self._refitted = analytic.retrain(
-            self._before, _load(family, remaining), seed=0, progress=lambda _stage, _step, _of: None
+            self._before, _load(family, remaining), seed=0, progress=lambda *_: None
         )
 
     def head_has_changed(self) -> bool:

@@ -14,6 +14,8 @@ from models.classifier.data import ClassifierData
 from models.contracts import ForgetSet
 from models.families import get_family
 from unlearning import catalog
+from unlearning.audits.policy import AuditPolicy
+from unlearning.audits.references import InMemoryReferences
 from unlearning.audits.report import Outcome
 from unlearning.errors import MethodUnsuitableError
 from unlearning.pipeline import run_plan
@@ -180,7 +182,8 @@ def test_what_a_misbehaving_method_returns_is_never_chosen(installed, data, anal
         FORGOTTEN,
         make_plan(asked),
         reload=lambda: pytest.fail("there is one rung"),
-        on_inconclusive="escalate",
+        policy=AuditPolicy(),
+        references=InMemoryReferences(),
         seed=0,
         progress=ignore_progress,
     )
