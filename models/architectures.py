@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from models.classifier.configuration import describe_analytic
+from models.classifier.network_configuration import describe_network
 from models.contracts import Progress
 from models.errors import UnknownArchitectureError
 from models.plugins import offers
@@ -23,7 +24,11 @@ class ArchitectureRuntime(Protocol):
     """Module protocol: one architecture in memory. Imports torch.
 
     Models carry their architecture's name as the attribute `architecture`. Those of classifiers also have `classes`, a
-    tuple of names, and `predict(inputs)`, indices into them: shape (n, width) -> (n,).
+    tuple of names, and `predict(inputs)`, indices into them: shape (n, width) -> (n,). Those that can be audited
+    beyond their accuracy offer `logits(inputs)` too, (n, width) -> (n, classes), and `embeddings(inputs)`, -> (n, d).
+
+    A module may also offer `recipe(model)`, what `retrain` depends on besides data and seed (without it, all of
+    `config` is taken for that), and `untrained(model, *, seed)`, the model at a random initialisation.
     """
 
     def load_model(self, directory: Path, config: Mapping[str, Any]) -> Any:
@@ -80,6 +85,20 @@ _BUILT_IN = (
         title="Random ReLU features and a ridge head, on exact sums",
         describe=describe_analytic,
         runtime_module="models.classifier.analytic",
+    ),
+    Architecture(
+        family="classifier",
+        name="mlp",
+        title="Multilayer perceptron, trained by gradient descent",
+        describe=describe_network,
+        runtime_module="models.classifier.network",
+    ),
+    Architecture(
+        family="classifier",
+        name="cnn",
+        title="Small convolutional network, trained by gradient descent",
+        describe=describe_network,
+        runtime_module="models.classifier.network",
     ),
 )
 

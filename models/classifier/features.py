@@ -7,8 +7,6 @@ summed in, by whatever library and on however many threads, the result is then t
 
 import itertools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.classifier.configuration import AnalyticConfig
+from models.threads import one_thread
 
 EXACT_BITS = 53
 """Integers up to 2^53 are exact in float64."""
@@ -139,7 +138,7 @@ class FeatureMap:
         # the same computation; a record forgotten later must give the very bits it gave when it was learned.
         rows = inputs.to(torch.float32)
         embeddings = torch.empty(len(rows), self.config.embedding_width, dtype=torch.float64)
-        with _one_thread():
+        with one_thread():
             for index, row in enumerate(rows):
                 hidden = (
                     row.clone()
@@ -207,13 +206,3 @@ def _sums_exactly(bits: int, bound: float, max_records: int) -> bool:
 
 def _largest_column_sum(projection: Tensor) -> int:
     return int(projection.to(torch.int64).abs().sum(dim=0).max().item())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

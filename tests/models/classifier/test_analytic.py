@@ -231,3 +231,14 @@ def test_a_truncated_file_is_refused(checkpoint, tmp_path_factory):
 def test_a_gamma_lost_in_rounding_is_refused():
     with pytest.raises(ValueError, match="lost in rounding"):
         runtime.train(clusters(4), {"feature_dim": 64, "gamma": 1e-30}, seed=1, progress=silent)
+
+
+def test_logits_are_finite_scores_and_embeddings_what_the_head_reads(model, monkeypatch):
+    data = clusters(held_out=12)
+    assert torch.equal(model.logits(data.features), model.scores(data.features))
+    assert torch.equal(model.embeddings(data.features), model.features(data.features))
+    monkeypatch.setattr(analytic, "_CHUNK_ELEMENTS", 24 * 7)
+    assert torch.equal(model.embeddings(data.features), model.features(data.features))
+    emptied = dataclasses.replace(clusters(), classes=("a", "b", "c", "empty"))
+    without = runtime.train(emptied, RECIPE, seed=1, progress=silent)
+    assert without.logits(data.features)[:, 3].tolist() == [0.0] * 72
