@@ -19,10 +19,12 @@ from app.health.endpoints import router as health
 from app.jobs.endpoints import router as jobs
 from app.methods.endpoints import router as methods
 from app.plans.endpoints import router as plans
+from app.policies.endpoints import router as policies
 from app.registry.endpoints import router as registry
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings, get_settings
+from app.webhooks.endpoints import router as webhooks
 from models.architectures import architectures
 from models.errors import CheckpointError, DatasetError, UnknownArchitectureError, UnknownFamilyError
 from unlearning.catalog import methods as installed_methods
@@ -84,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_handlers(app)
     shared = problem_responses(401, 403, 422, 429)
     # Routers are tried in this order for every call, so the one that is called most stands first.
-    for router in (forget_requests, jobs, registry, datasets, methods, plans):
+    for router in (forget_requests, jobs, registry, datasets, methods, plans, policies, webhooks):
         app.include_router(router, prefix="/v1", responses=shared)
     app.include_router(health)
     app.openapi = _openapi(app)  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from anyio import CapacityLimiter
 
 from app.database import Database
 from app.datasets.indexes import IndexCache
+from app.policies.base import base_policy
 from app.rate_limit import RateLimiter
 from app.settings import Settings
 from app.storage import Storage
@@ -30,7 +31,12 @@ class Runtime:
 
     @classmethod
     def open(cls, settings: Settings) -> "Runtime":
-        """Open everything that `settings` name."""
+        """Open everything that `settings` name.
+
+        Raises:
+            PolicyFileError: The policy file cannot be used.
+        """
+        base_policy(settings)  # a file that is wrong stops the process here, not its first job
         storage = Storage(settings.storage_url, settings.cache_dir)
         return cls(
             settings,

@@ -1,5 +1,6 @@
 """Settings of the service: the only place that reads the environment."""
 
+import ipaddress
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +53,10 @@ class Settings(BaseSettings):
         description="Requests per second that one API key may make of one API process, sustained.",
     )
     rate_limit_burst: int = Field(4000, ge=1, description="Requests that one API key may make at once.")
+    webhook_allowed_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated networks, such as `10.0.0.0/8`, that webhooks may call although they are not public.",
+    )
     lease_seconds: float = Field(30.0, gt=0, description="A worker that is silent for so long loses its job.")
     poll_seconds: float = Field(
         0.1, gt=0, description="Pause of an idle worker between looks at the database."
@@ -71,21 +76,32 @@ class Settings(BaseSettings):
         pattern="^(escalate|review|accept)$",
         description="What an audit that could not decide leads to: the next method, a person, or publication.",
     )
+    policy_file: Path | None = Field(
+        None, description="TOML or JSON file with audit policies: by default, per family, per model."
+    )
 
-    @field_validator("import_roots", mode="before")
+    @field_validator("import_roots", "webhook_allowed_networks", mode="before")
     @classmethod
-    def _split_roots(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         return (
             tuple(part.strip() for part in value.split(",") if part.strip())
             if isinstance(value, str)
             else value
         )
 
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with these settings in it, for a child process that reads its own."""
     values = settings.model_dump()
-    values["import_roots"] = ",".join(settings.import_roots)
+    for name in ("import_roots", "webhook_allowed_networks"):
+        values[name] = ",".join(values[name])
     named = {f"EXPUNGE_{name.upper()}": str(value) for name, value in values.items() if value is not None}
     return {**os.environ, **named}
 

@@ -18,6 +18,7 @@ from app.cli.demo import command as demo
 from app.cli.errors import CommandError
 from app.cli.output import say_error, show_help
 from app.client import ClientError
+from app.policies.base import PolicyFileError
 from app.schema import SchemaError
 from app.trust.keys import KeyNotUsableError, UnknownKeyError
 from models.errors import ModelsError
@@ -29,6 +30,7 @@ SENTENCES = (
     CommandError,
     ClientError,
     SchemaError,
+    PolicyFileError,
     UnknownKeyError,
     KeyNotUsableError,
     ModelsError,

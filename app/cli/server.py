@@ -14,6 +14,7 @@ from app.cli.output import JsonFlag, print_json, print_json_line, say
 from app.cli.signals import on_stop_signals
 from app.cli.worker_process import WorkerProcess
 from app.database import Database
+from app.policies.base import base_policy
 from app.schema import current_revision, head_revision, migrate, require_current_schema
 from app.settings import Settings, get_settings
 from app.trust.keys import any_key, create_key
@@ -60,6 +61,7 @@ def serve(
 
     _require_torch()
     settings = _with_address(get_settings(), host, port)
+    base_policy(settings)  # a policy file that is wrong is told of in a line, before anything is started
     configure_logging()
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
@@ -96,6 +98,7 @@ def api(
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
     settings = _with_address(get_settings(), host, port)
+    base_policy(settings)  # a policy file that is wrong is told of in a line, before anything is started
     configure_logging()
     check_schema()
     with closing(listen(settings)) as listener:
@@ -116,6 +119,7 @@ def worker() -> None:
     Start as many as you like, on any machine that reaches the database and the storage.
     """
     _require_torch()
+    base_policy(get_settings())
     configure_logging()
     check_schema()
     from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
