@@ -27,7 +27,7 @@ def accuracy(predictions: Tensor, labels: Tensor) -> Estimate:
     return Estimate(right / len(labels), wilson_interval(right, len(labels)), len(labels))
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     """Wilson's score interval (1927) of a share, at 95 %.
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). Unlike the textbook interval it does not collapse to a

@@ -90,3 +90,38 @@ def refuse_constant(*samples: Tensor, name: str) -> None:
     high = max(float(sample.max()) for sample in samples)
     if low == high:
         raise MetricError(f"All {name} are the same ({low:.6g}), so they tell nothing apart.")
+
+
+def shadow_signals(signals: Tensor, trained_on: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the signals of shadow models as float64 and who was trained on what as booleans.
+
+    Args:
+        signals: Shape (models, n).
+        trained_on: Shape (models, n), of type bool: whether the model had learned the record.
+        n: Number of records.
+
+    Raises:
+        MetricError: Bad signals (see `floats`), or shapes that do not fit.
+    """
+    values = floats(signals, "models' rows of signals", dims=2)
+    if values.shape[1] != n:
+        raise MetricError(f"The shadow models give signals of {values.shape[1]} records instead of {n}.")
+    if trained_on.shape != values.shape or trained_on.dtype is not torch.bool:
+        raise MetricError(f"Membership must be booleans of shape {tuple(values.shape)}.")
+    return values, trained_on.detach().to(values.device)
+
+
+def refuse_fewer_models(chosen: Tensor, at_least: int, kind: str) -> None:
+    """Refuse records for which too few shadow models were, or were not, trained.
+
+    Args:
+        chosen: Shape (models, n), booleans: the models of the kind that is needed.
+        at_least: How many each record needs.
+        kind: Ends the sentence "at least 2 models …".
+
+    Raises:
+        MetricError: A record has fewer.
+    """
+    short = int((chosen.sum(dim=0) < at_least).sum().item())
+    if short:
+        raise MetricError(f"{short} of {chosen.shape[1]} records need at least {at_least} models {kind}.")

@@ -1,0 +1,131 @@
+"""U-LiRA: can models that unlearned a record be told from models that never learned it?
+
+Hayes et al., "Inexact Unlearning Needs More Careful Evaluations to Avoid a False Sense of Privacy" (2024), section 4.
+Many models learn a record and unlearn it by the method under test; as many never learn it. If the method
+unlearns, the record's signal has the same distribution over both kinds, and guessing the kind succeeds half of the
+time. It is a test of the method at work on this record, more than of one model.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from unlearning.audits.metrics.accuracy import wilson_interval
+from unlearning.audits.metrics.estimate import Estimate
+from unlearning.audits.metrics.gaussians import Variance, fit_gaussians
+from unlearning.audits.metrics.items import floats
+from unlearning.errors import MetricError
+
+
+@dataclass(frozen=True)
+class ULira:
+    """How well the two kinds of models are told apart; 0.5 is chance.
+
+    Attributes:
+        accuracy: Mean over records and kinds; its n counts models, which are what varies independently.
+        per_record: Accuracy on each record, shape (n,).
+    """
+
+    accuracy: Estimate
+    per_record: Tensor
+
+
+def u_lira_scores(
+    observed: Tensor, unlearned: Tensor, never_trained: Tensor, *, variance: Variance = "global"
+) -> Tensor:
+    """Λ = log N(φ; unlearned models) - log N(φ; never-trained models), per record: above 0 it looks unlearned.
+
+    Args:
+        observed: φ of the audited model, shape (n,).
+        unlearned: φ of models that learned and unlearned the records, shape (m, n).
+        never_trained: φ of models that never learned them, shape (k, n).
+        variance: See `Variance`.
+
+    Returns:
+        Log-likelihood ratios, shape (n,), float64.
+
+    Raises:
+        MetricError: A signal is not a finite number, shapes do not fit, too few models, or a variance of zero.
+
+    >>> unlearned, never = torch.tensor([[3.0], [5.0]]), torch.tensor([[-1.0], [1.0]])
+    >>> u_lira_scores(torch.tensor([1.0]), unlearned, never).numpy().round(6)  # (1² - 3²) / (2 · 2)
+    array([-2.])
+    """
+    values = floats(observed, "signals")
+    kinds = (
+        _models(unlearned, "unlearned", len(values)),
+        _models(never_trained, "never-trained", len(values)),
+    )
+    return _ratios(values, *kinds, variance)
+
+
+def u_lira(unlearned: Tensor, never_trained: Tensor, *, variance: Variance = "global") -> ULira:
+    """Guess the kind of every model from the distributions of all the others, and count right guesses.
+
+    Leaving each model out of its own distribution lets few models serve both to fit and to test; the paper has
+    enough to keep them apart. A ratio of exactly zero counts as half right. The interval is Student's, with Welch's
+    degrees of freedom, over models: records of one model are not independent of each other. Where no model's
+    accuracy differs from another's, it is Wilson's with a model as one item, which is too wide rather than a point.
+
+    Args:
+        unlearned: φ of models that learned and unlearned the records, shape (m, n), m ≥ 3.
+        never_trained: φ of models that never learned them, shape (k, n), k ≥ 3.
+        variance: See `Variance`.
+
+    Raises:
+        MetricError: As `u_lira_scores`, or fewer than three models of a kind.
+
+    >>> far, near = torch.tensor([[9.0], [10.0], [11.0]]), torch.tensor([[-1.0], [0.0], [1.0]])
+    >>> u_lira(far, near).accuracy.value
+    1.0
+    """
+    former = _models(unlearned, "unlearned", None)
+    latter = _models(never_trained, "never-trained", former.shape[1])
+    right_former = _left_out(former, latter, variance)  # (m, n)
+    right_latter = _left_out(latter, former, variance)  # (k, n)
+    accuracy = _balanced(right_former.mean(dim=1), right_latter.mean(dim=1))
+    return ULira(accuracy, 0.5 * (right_former.mean(dim=0) + right_latter.mean(dim=0)))
+
+
+_LEAST_MODELS = 3  # One is left out, and two make a variance.
+
+
+def _models(signals: Tensor, kind: str, n: int | None) -> Tensor:
+    values = floats(signals, f"{kind} models", dims=2, at_least=_LEAST_MODELS if n is None else 2)
+    if n is not None and values.shape[1] != n:
+        raise MetricError(f"The {kind} models give signals of {values.shape[1]} records instead of {n}.")
+    return values
+
+
+def _ratios(values: Tensor, former: Tensor, latter: Tensor, variance: Variance) -> Tensor:
+    fitted = (
+        fit_gaussians(signals, torch.ones_like(signals, dtype=torch.bool), variance, kind)
+        for signals, kind in ((former, "of one kind"), (latter, "of the other kind"))
+    )
+    own, other = (gaussians.log_density(values) for gaussians in fitted)
+    return own - other
+
+
+def _left_out(own: Tensor, other: Tensor, variance: Variance) -> Tensor:
+    """Tell how right the guess about each model and record is, shape of `own`."""
+    rows = []
+    for index in range(len(own)):
+        rest = torch.cat([own[:index], own[index + 1 :]])
+        rows.append(0.5 * (1 + _ratios(own[index], rest, other, variance).sign()))
+    return torch.stack(rows)
+
+
+def _balanced(former: Tensor, latter: Tensor) -> Estimate:
+    value = 0.5 * float(former.mean() + latter.mean())
+    models = len(former) + len(latter)
+    parts = [float(kind.var()) / len(kind) for kind in (former, latter)]
+    if not sum(parts):
+        return Estimate(value, wilson_interval(value * models, models), models)
+    degrees = sum(parts) ** 2 / sum(
+        part**2 / (len(kind) - 1) for part, kind in zip(parts, (former, latter), strict=True)
+    )
+    spread = float(stats.t.ppf(0.975, degrees)) * 0.5 * math.sqrt(sum(parts))
+    return Estimate(value, (max(0.0, value - spread), min(1.0, value + spread)), models)
