@@ -79,6 +79,28 @@ class Settings(BaseSettings):
     policy_file: Path | None = Field(
         None, description="TOML or JSON file with audit policies: by default, per family, per model."
     )
+    target_retention_days: float = Field(
+        30.0,
+        ge=0,
+        le=36_500,
+        description="Days after a request's end until its target's ids are erased; 0: at the next sweep.",
+    )
+    predecessor_retention_days: float = Field(
+        30.0,
+        ge=0,
+        le=36_500,
+        description="Days after a version's quarantine until it is destroyed; 0: at the next sweep.",
+    )
+    sweep_seconds: float = Field(
+        60.0, gt=0, description="Pause between two sweeps, which erase what has outlived its retention."
+    )
+    litter_seconds: float = Field(
+        86_400.0, gt=0, description="Files that nothing names are deleted once they are so old."
+    )
+    keyring_dir: Path = Field(
+        Path(".expunge/keyring"),
+        description="Keys that backups are encrypted under; never part of a backup itself.",
+    )
 
     @field_validator("import_roots", "webhook_allowed_networks", mode="before")
     @classmethod

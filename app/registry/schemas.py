@@ -95,6 +95,7 @@ class VersionRead(BaseModel):
     files: list[VersionFile] = Field(description="Its files.")
     created_at: dt.datetime
     quarantined_at: dt.datetime | None
+    destroy_after: dt.datetime | None = Field(description="When a quarantined version's files are destroyed.")
     destroyed_at: dt.datetime | None
 
     @classmethod
@@ -119,6 +120,7 @@ class VersionRead(BaseModel):
             files=[VersionFile(**file) for file in version.manifest["files"]],
             created_at=version.created_at,
             quarantined_at=version.quarantined_at,
+            destroy_after=version.destroy_after,
             destroyed_at=version.destroyed_at,
         )
 

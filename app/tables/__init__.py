@@ -16,6 +16,8 @@ from app.tables.policy_change import PolicyChange
 from app.tables.signing_key import SigningKey
 from app.tables.snapshot import Snapshot
 from app.tables.suppression import Suppression
+from app.tables.sweep import Sweep
+from app.tables.swept_location import SweptLocation
 from app.tables.trained_reference import TrainedReference
 from app.tables.version import Version
 from app.tables.webhook_endpoint import WebhookEndpoint
@@ -40,6 +42,8 @@ __all__ = [
     "SigningKey",
     "Snapshot",
     "Suppression",
+    "Sweep",
+    "SweptLocation",
     "TrainedReference",
     "Version",
     "WebhookEndpoint",

@@ -43,3 +43,8 @@ class Snapshot(Base):
     subjects: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[dt.datetime]
+    clear_of: Mapped[int | None] = mapped_column(BigInteger)
+    """So many of the dataset's suppressions were there when it was last found to hold no forgotten record."""
+    superseded_at: Mapped[dt.datetime | None]
+    """Since when it awaits destruction, as it holds forgotten records and nothing needs it."""
+    destroyed_at: Mapped[dt.datetime | None]

@@ -60,4 +60,6 @@ class Version(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[dt.datetime]
     quarantined_at: Mapped[dt.datetime | None]
+    destroy_after: Mapped[dt.datetime | None]
+    """When a quarantined version's files are to be destroyed; set once, at its quarantine."""
     destroyed_at: Mapped[dt.datetime | None]

@@ -28,6 +28,7 @@ from app.database import database_now
 from app.datasets.repository import new_snapshot_location
 from app.errors import ServiceError
 from app.locks import lock_dataset, lock_job, lock_model, lock_requests_of
+from app.retention.periods import predecessor_retention
 from app.runtime import Runtime
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
@@ -186,7 +187,8 @@ class _Publication:
             record_rungs(session, job, self._finished.plan, self._finished.rungs, now)
             placed = Placed(self._candidate, self._locations, self._numbers, self._finished.forgotten)
             locked = Locked(model, dataset, job, running_requests(session, job))
-            return enter_version(session, locked, placed, "", now)
+            retention = predecessor_retention(self._runtime.settings)
+            return enter_version(session, locked, placed, "", now, retention=retention)
 
     def _lock(self, session: Session) -> tuple[Model, Dataset, Job]:
         model = lock_model(session, self._assignment.model_id)
@@ -280,7 +282,12 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str) -> int:
     placed = _place_candidate(work, model, dataset, candidate, job, requests)
     job.outcome = {**outcome, "candidate": None}
     return enter_version(
-        session, Locked(model, dataset, job, requests), placed, f"A person accepted it: {reason}", now
+        session,
+        Locked(model, dataset, job, requests),
+        placed,
+        f"A person accepted it: {reason}",
+        now,
+        retention=predecessor_retention(work.runtime.settings),
     )
 
 

@@ -44,7 +44,15 @@ class Locked:
     requests: Sequence[ForgetRequest]
 
 
-def enter_version(session: Session, locked: Locked, placed: Placed, reason: str, now: dt.datetime) -> int:
+def enter_version(
+    session: Session,
+    locked: Locked,
+    placed: Placed,
+    reason: str,
+    now: dt.datetime,
+    *,
+    retention: dt.timedelta,
+) -> int:
     """Write all rows of a new version and return its number.
 
     Args:
@@ -53,11 +61,12 @@ def enter_version(session: Session, locked: Locked, placed: Placed, reason: str,
         placed: What is published.
         reason: What its requests are told after "Version N of the model has forgotten it."; may be empty.
         now: The time by the database's clock.
+        retention: How long its predecessors stay in quarantine before they are destroyed.
     """
     model, job, number = locked.model, locked.job, locked.model.next_version
     _enter_snapshots(session, locked.dataset, placed, now)
     if job.kind is JobKind.UNLEARN:
-        _quarantine(session, model, now)
+        _quarantine(session, model, now, retention)
         suppress(session, locked.dataset, placed.forgotten)
     session.add(_version(locked, placed, number, now))
     model.latest_version = number
@@ -83,12 +92,12 @@ def _enter_snapshots(session: Session, dataset: Dataset, placed: Placed, now: dt
     session.flush()  # the version's row refers to its snapshot's
 
 
-def _quarantine(session: Session, model: Model, now: dt.datetime) -> None:
+def _quarantine(session: Session, model: Model, now: dt.datetime, retention: dt.timedelta) -> None:
     """Withdraw every version that may be used so far: they still hold what was forgotten."""
     session.execute(
         update(Version)
         .where(Version.model_id == model.id, Version.state == VersionState.PUBLISHED)
-        .values(state=VersionState.QUARANTINED, quarantined_at=now)
+        .values(state=VersionState.QUARANTINED, quarantined_at=now, destroy_after=now + retention)
     )
 
 
