@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -33,6 +33,8 @@ from app.tables import ApiKey, Base, IdempotencyRecord
 from app.trust.scopes import Scope
 from models.errors import ModelsError
 from unlearning.errors import UnlearningError
+
+T = TypeVar("T")
 
 bearer = HTTPBearer(auto_error=False, description="An API key made by `expunge keys create`.")
 
@@ -158,6 +160,11 @@ class Call:
         """Open a reading transaction for a caller that holds `scope`."""
         with self.runtime.database.read() as session:
             yield self._work(session, scope)
+
+    def change(self, scope: Scope, effect: Callable[[Work], T]) -> T:
+        """Run `effect` in one writing transaction: for the methods that HTTP itself calls idempotent."""
+        with self.runtime.database.write() as session:
+            return effect(self._work(session, scope))
 
     def post(
         self,

@@ -162,6 +162,7 @@ class Client:
         reference: str | None = None,
         due_at: str | None = None,
         dataset: str | None = None,
+        callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> JsonObject:
         """Demand that a target be forgotten; the answer is the stored request, or a list of them for `*`."""
@@ -174,6 +175,7 @@ class Client:
             "reference": reference,
             "due_at": due_at,
             "dataset": dataset,
+            "callback_url": callback_url,
         }
         given = {name: value for name, value in body.items() if value is not None}
         return self.api.post("/v1/forget-requests", given, idempotency_key=idempotency_key)

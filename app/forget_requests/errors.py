@@ -41,17 +41,6 @@ class DatasetWithoutModelsError(ServiceError):
         )
 
 
-class CallbacksNotAvailableError(ServiceError):
-    """Webhooks are not there yet; a callback that never came would be worse than a refusal."""
-
-    status, slug, title = 422, "callbacks-not-available", "Callbacks not available"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Callbacks come in a later release: leave 'callback_url' null and follow the request's events."
-        )
-
-
 class DueTooEarlyError(ServiceError):
     """The deadline is over already."""
 

@@ -58,7 +58,13 @@ class ForgetRequestCreate(RequestBody):
     due_at: Timestamp | None = Field(
         None, description="When it must be done; by default one calendar month from now (GDPR Art. 12(3))."
     )
-    callback_url: str | None = Field(None, description="Must be null: callbacks come in a later release.")
+    callback_url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The address of a registered webhook endpoint (`POST /v1/webhooks`) that shall be told what "
+        "becomes of it.",
+    )
 
     @model_validator(mode="after")
     def _dataset_with_every_model_only(self) -> Self:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.errors import ServiceError
 from app.tables import Event, ForgetRequest
 from app.tables.forget_request import RequestStatus as S
+from app.webhooks.outbox import announce
 
 TRANSITIONS: Mapping[S, frozenset[S]] = MappingProxyType(
     {
@@ -52,8 +53,8 @@ def change_status(
     Raises:
         IllegalChangeError: One of them cannot go there; the transaction must be rolled back.
     """
-    events = []
-    for request in requests:
+    changed, events = list(requests), []
+    for request in changed:
         if to not in TRANSITIONS[request.status]:
             raise IllegalChangeError(request, to)
         request.status = to
@@ -63,6 +64,8 @@ def change_status(
             request.completed_at = now
         events.append(status_event(request, reason, now, details))
     session.add_all(events)
+    if events and to is not S.PENDING:  # that it waits again is no news to anybody outside
+        announce(session, changed, to.value, now)
 
 
 def status_event(

@@ -13,6 +13,7 @@ import uuid
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings
+from app.webhooks.dispatcher import start_dispatcher
 from app.worker.attempt import Attempt
 from app.worker.claims import Assignment, claim, work_waits
 from app.worker.executor import Executor
@@ -54,7 +55,9 @@ def run_worker(
             if ready is not None:
                 ready.set()
             logger.info("The worker is ready.")
+            dispatcher = start_dispatcher(runtime, stop)
             Worker(runtime, executor, stop).run()
+            dispatcher.join()
         finally:
             executor.close()
     finally:

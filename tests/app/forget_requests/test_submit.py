@@ -146,7 +146,7 @@ REFUSED = [
     ("invalid-parameters", {"method": "acu", "parameters": {"solve": "guess"}}),
     ("invalid-parameters", {"method": "acu", "parameters": {"nonsense": 1}}),
     ("invalid-parameters", {"parameters": {"solve": "fresh"}}),
-    ("callbacks-not-available", {"callback_url": "https://example.org/done"}),
+    ("unknown-callback", {"callback_url": "https://example.org/done"}),
     ("dataset-without-models", {"model": "*", "dataset": str(uuid.UUID(int=7))}),
     ("invalid-request", {"model": "*"}),
     ("invalid-request", {"dataset": str(uuid.UUID(int=7))}),

@@ -1,0 +1,1 @@
+"""Webhooks: who is told what becomes of forget requests, and how (https://www.standardwebhooks.com)."""
