@@ -10,7 +10,7 @@ RUN python -m venv /opt/expunge
 # Dependencies first: with no package beside it, pyproject.toml installs them and an empty distribution, in a
 # layer that a change of code does not touch.
 COPY pyproject.toml constraints.txt README.md ./
-ARG API_EXTRAS=postgres,s3
+ARG API_EXTRAS=images,postgres,s3
 RUN /opt/expunge/bin/pip install --constraint constraints.txt ".[${API_EXTRAS}]"
 
 FROM build AS build-api
@@ -22,7 +22,7 @@ RUN /opt/expunge/bin/pip install --no-deps --force-reinstall .
 
 FROM build AS build-worker
 ARG PIP_EXTRA_INDEX_URL=
-ARG WORKER_EXTRAS=worker,parquet,postgres,s3
+ARG WORKER_EXTRAS=worker,parquet,images,postgres,s3
 RUN /opt/expunge/bin/pip install --constraint constraints.txt ".[${WORKER_EXTRAS}]"
 COPY app app
 COPY models models

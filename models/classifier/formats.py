@@ -3,6 +3,8 @@
 Memory is bounded by a batch of about a megabyte and one line, whatever the size of the file.
 """
 
+import base64
+import binascii
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from models.classifier.images import ImageReader
 from models.classifier.npz import read_npz
 from models.classifier.rows import (
     Batch,
@@ -33,7 +36,10 @@ MAX_LINE_BYTES: Final = 16 << 20
 
 _REQUIRED: Final = frozenset({"id", "label"})
 _OPTIONAL: Final = frozenset({"subject", "split"})
+_IMAGE: Final = "image"
 _RECORD_DEPTH: Final = 2  # a record is an object with a list in it
+_ENCODED_BYTES: Final = 256 << 20
+_MOST_IMAGES: Final = 256
 
 
 def read_batches(path: Path) -> Iterator[Batch]:
@@ -111,21 +117,36 @@ def _feature_columns(names: Sequence[str]) -> list[str]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    width = None
+    first: Row | None = None
+    images: ImageReader | None = None
+    pixels = 0
     for number, line in _lines(path):
         try:
-            row = _parse_record(line)
-            if width is not None and len(row.features) != width:
-                raise ValueError(f"it has {len(row.features)} features, but the lines before have {width}")  # noqa: TRY301 - located below
+            record = parse_object(line, max_depth=_RECORD_DEPTH)
+            if _IMAGE in record:
+                images = images or ImageReader()
+            row = _parse_record(record, images)
+            _check_alike(row, first or row)
         except (ValueError, OverflowError) as error:
             raise DatasetError(f"{path.name}, line {number}: {error}.") from error
-        width = len(row.features)
+        if images:
+            pixels += len(row.features)
+            check_expansion(path.name, pixels, path.stat().st_size)
+        first = first or row
         yield row
 
 
-def _parse_record(line: str) -> Row:
-    record = parse_object(line, max_depth=_RECORD_DEPTH)
-    required = {*_REQUIRED, "features"}
+def _check_alike(row: Row, first: Row) -> None:
+    if type(row.features) is not type(first.features):
+        raise ValueError("some lines have features and others images")
+    if len(row.features) != len(first.features):
+        raise ValueError(
+            f"it has {len(row.features)} features, but the lines before have {len(first.features)}"
+        )
+
+
+def _parse_record(record: Mapping[str, Any], images: ImageReader | None) -> Row:
+    required = {*_REQUIRED, _IMAGE if _IMAGE in record else "features"}
     if missing := sorted(required - record.keys()):
         raise ValueError(f"the field {missing[0]!r} is missing")
     if unexpected := sorted(record.keys() - required - _OPTIONAL):
@@ -135,8 +156,19 @@ def _parse_record(line: str) -> Row:
         label=to_name(record["label"], "label"),
         subject=to_subject(record.get("subject")),
         split=to_split(record.get("split")),
-        features=_parse_features(record["features"]),
+        features=images.read(_from_base64(record[_IMAGE]))
+        if images and _IMAGE in record
+        else _parse_features(record["features"]),
     )
+
+
+def _from_base64(text: object) -> bytes:
+    try:
+        if isinstance(text, str):
+            return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise ValueError("the image is not base64 text")
 
 
 def _parse_features(values: object) -> list[float]:
@@ -175,19 +207,55 @@ def _read_parquet(path: Path) -> Iterator[Batch]:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
+            if _IMAGE in names:
+                yield from _parquet_images(path, file)
+                return
             features = _feature_columns(names)
             row_bytes = 8 * len(features)
             check_expansion(path.name, file.metadata.num_rows * row_bytes, path.stat().st_size)
             start = 0
             for table in file.iter_batches(batch_size=batch_length(row_bytes)):
                 columns = dict(zip(names, table.columns, strict=True))
-                yield _parquet_batch(path.name, columns, features, start)
+                values = np.column_stack([_parquet_feature(name, columns[name]) for name in features])
+                yield _parquet_batch(path.name, columns, values, start)
                 start += table.num_rows
     except (ValueError, OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path.name} is not a usable Parquet file: {error}.") from error
 
 
-def _parquet_batch(source: str, columns: Mapping[str, Any], features: list[str], start: int) -> Batch:
+def _parquet_images(path: Path, file: Any) -> Iterator[Batch]:
+    """Yield records whose pixels are in a column of PNG files, either bytes or Hugging Face's {bytes, path}."""
+    names, metadata, size = file.schema_arrow.names, file.metadata, path.stat().st_size
+    _check_image_columns(names)
+    groups = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    check_expansion(path.name, sum(groups), size)
+    # A row's image may be as long as its row group, if many rows refer to one entry of the group's dictionary.
+    length = max(1, min(_ENCODED_BYTES // max([1, *groups]), _MOST_IMAGES))
+    images, start = ImageReader(), 0
+    for table in file.iter_batches(batch_size=length):
+        columns = dict(zip(names, table.columns, strict=True))
+        rows = []
+        for number, value in enumerate(columns[_IMAGE].to_pylist(), start):
+            rows.append(_at(number, images.read, value.get("bytes") if isinstance(value, dict) else value))
+            check_expansion(path.name, metadata.num_rows * len(rows[0]), size)
+        yield _parquet_batch(path.name, columns, np.stack(rows), start)
+        start += table.num_rows
+
+
+def _check_image_columns(names: Sequence[str]) -> None:
+    allowed = _REQUIRED | _OPTIONAL | {_IMAGE}
+    if missing := sorted(_REQUIRED.difference(names)):
+        raise ValueError(f"the column {missing[0]!r} is missing")
+    if unexpected := sorted(set(names) - allowed):
+        raise ValueError(
+            f"unexpected column {unexpected[0][:100]!r}; beside image, the columns are id, label, optionally"
+            " subject and split"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError("a column is there twice")
+
+
+def _parquet_batch(source: str, columns: Mapping[str, Any], features: npt.NDArray[Any], start: int) -> Batch:
     def convert(name: str, to_value: Callable[[object], Any]) -> list[Any]:
         values = columns[name].to_pylist() if name in columns else [None] * len(columns["id"])
         return [_at(number, to_value, value) for number, value in enumerate(values, start)]
@@ -198,7 +266,7 @@ def _parquet_batch(source: str, columns: Mapping[str, Any], features: list[str],
         labels=convert("label", lambda value: to_name(value, "label")),
         subjects=convert("subject", to_subject),
         splits=convert("split", to_split),
-        features=np.column_stack([_parquet_feature(name, columns[name]) for name in features]),
+        features=features,
     )
 
 

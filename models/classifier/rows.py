@@ -33,7 +33,7 @@ class Row(NamedTuple):
     label: str
     subject: str | None
     split: int
-    features: list[float]
+    features: list[float] | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -169,4 +169,4 @@ def check_expansion(source: str, declared: int, size: int) -> None:
 
 def _to_batch(source: str, rows: list[Row]) -> Batch:
     ids, labels, subjects, splits, features = map(list, zip(*rows, strict=True))
-    return Batch(source, ids, labels, subjects, splits, np.array(features, np.float64))
+    return Batch(source, ids, labels, subjects, splits, to_features(np.array(features)))

@@ -39,6 +39,11 @@ def line(**changes) -> bytes:
             "objects.npz",
         ),
         ("broken.npz", npz(features=np.ones((9, 9)))[:-100], "broken.npz"),
+        (
+            "photo.jsonl",
+            b'{"id": "a", "label": "x", "image": "/9j/4AAQSkY="}',
+            "line 1: the image is not PNG",
+        ),
         ("header.csv", b"id,label\nx,y\n", "line 1"),
         ("short.csv", b"id,label,f0\nx,y\n", "line 2"),
         ("not.parquet", b"PAR1 nothing PAR1", "not.parquet"),

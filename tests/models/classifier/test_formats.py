@@ -1,5 +1,7 @@
+import base64
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 import zlib
@@ -10,9 +12,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pyarrow import parquet
+from sklearn.datasets import load_digits
 
+from models.checkpoint import read_manifest
 from models.classifier.formats import MAX_LINE_BYTES, read_batches
+from models.classifier.snapshots import ingest
 from models.errors import DatasetError
 
 RECORDS = {
@@ -71,6 +77,63 @@ SOUND = {
     "labels.npy": npy(RECORDS["labels"]),
     "ids.npy": npy(RECORDS["ids"]),
 }
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def chunked(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Write a PNG file of these chunks, and the one that ends it."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in (*chunks, (b"IEND", b""))
+    )
+
+
+def header(width: int = 4, height: int = 2, depth: int = 8, colour: int = 0) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+
+
+def adam7(image: np.ndarray) -> list[np.ndarray]:
+    starts = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    return [image[row::down, column::across] for row, column, down, across in starts]
+
+
+def write_images(directory: Path, images: list[bytes], suffix: str = "parquet") -> Path:
+    path = directory / f"a.{suffix}"
+    names = [f"r{number}" for number in range(len(images))]
+    if suffix == "parquet":
+        parquet.write_table(pa.table({"id": names, "label": names, "image": images}), path)
+    else:
+        lines = [
+            {"id": name, "label": "x", "image": base64.b64encode(image).decode()}
+            for name, image in zip(names, images, strict=True)
+        ]
+        path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, list[int]]:
+    """Return 500 handwritten digits, shape (500, 8, 8), 0 to 255, and their classes."""
+    images, labels = load_digits(return_X_y=True)
+    return (images[:500] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8), labels[:500].tolist()
+
+
+HEADER = header()
+PIXELS = (b"IDAT", zlib.compress(b"\0\1\2\3\4\0\5\6\7\x08"))
+PNG = chunked(HEADER, PIXELS)
 
 
 class TestAllFormats:
@@ -467,6 +530,179 @@ class TestParquet:
         monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
         with pytest.raises(DatasetError, match=r"expunge\[parquet\]"):
             read(tmp_path / "a.parquet")
+
+
+class TestImages:
+    def test_digits_come_back_as_the_pixels_they_were(self, tmp_path, digits):
+        pixels, labels = digits
+        files = [png(image) for image in pixels]
+        table = {"id": [f"d{number}" for number in range(len(files))], "label": labels}
+        as_bytes, as_struct, as_lines = (tmp_path / name for name in ("a.parquet", "b.parquet", "c.jsonl"))
+        parquet.write_table(pa.table({**table, "image": files}), as_bytes)
+        parquet.write_table(
+            pa.table({**table, "image": [{"bytes": file, "path": None} for file in files]}), as_struct
+        )
+        as_lines.write_text(
+            "\n".join(
+                json.dumps({"id": name, "label": label, "image": base64.b64encode(file).decode()})
+                for name, label, file in zip(table["id"], labels, files, strict=True)
+            )
+        )
+        for path in (as_bytes, as_struct, as_lines):
+            assert {batch.features.dtype.name for batch in read_batches(path)} == {"uint8"}
+            records = read(path)
+            assert records["features"] == pixels.reshape(len(pixels), -1).tolist()
+            assert records["ids"] == table["id"]
+            assert records["labels"] == [str(label) for label in labels]
+
+    def test_images_make_the_snapshot_that_their_pixels_make(self, tmp_path, digits):
+        pixels, labels = digits
+        ids = np.array([f"d{number}" for number in range(len(pixels))])
+        features = pixels.reshape(len(pixels), -1)
+        np.savez(tmp_path / "a.npz", ids=ids, labels=labels, features=features)
+        table = {"id": ids, "label": labels, "image": [png(image) for image in pixels]}
+        parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+        for name in ("npz", "parquet"):
+            (tmp_path / name).mkdir()
+            ingest([tmp_path / f"a.{name}"], tmp_path / name, data_schema=None)
+        assert read_manifest(tmp_path / "npz").digest == read_manifest(tmp_path / "parquet").digest
+
+    def test_colours_come_channel_by_channel(self, tmp_path):
+        image = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)  # one row of two pixels
+        path = write_images(tmp_path, [png(image)])
+        assert read(path)["features"] == [[1, 4, 2, 5, 3, 6]]
+
+    def test_interlacing_and_what_else_a_file_carries_change_nothing(self, tmp_path):
+        image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        lines = [b"".join(b"\0" + row.tobytes() for row in part) for part in adam7(image)]
+        interlaced = chunked(
+            (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 1)),
+            (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 20))),
+            (b"IDAT", zlib.compress(b"".join(lines))),
+        )
+        path = write_images(tmp_path, [png(image), interlaced])
+        assert read(path)["features"] == [image.reshape(-1).tolist()] * 2
+
+    @pytest.mark.parametrize(
+        ("image", "reason"),
+        [
+            (b"", "not PNG"),
+            (b"\xff\xd8\xff\xe0 JFIF", "not PNG"),
+            (b"GIF89a", "not PNG"),
+            (PNG[:8], "cut off"),
+            (PNG[:40], "cut off"),
+            (PNG[:-1], "cut off"),
+            (PNG[:-12], "cut off"),
+            (PNG[:45] + bytes([PNG[45] ^ 1]) + PNG[46:], "a checksum does not agree"),
+            (chunked((b"IDAT", b"")), "no PNG header"),
+            (chunked((b"IHDR", b"")), "no PNG header"),
+            (chunked(HEADER, HEADER, PIXELS), "no PNG header"),
+            (chunked(HEADER), "pixels are damaged"),
+            (chunked(HEADER, (b"IDAT", b"garbage")), "pixels are damaged"),
+            (chunked(HEADER, (b"IDAT", PIXELS[1][:-6])), "pixels are damaged"),
+            (chunked(header(width=100_000, height=100_000)), "10000000000 features"),
+            (chunked(header(width=2**31 - 1, height=2**31 - 1)), "features"),
+            (chunked(header(width=0)), "0 features"),
+            (chunked(header(depth=1)), "1 bits per channel"),
+            (chunked(header(depth=16)), "16 bits per channel"),
+            (chunked(header(colour=3)), "a palette"),
+            (chunked(header(colour=4)), "an alpha channel"),
+            (chunked(header(colour=6)), "an alpha channel"),
+            (chunked(header(colour=7)), "the unknown colour type 7"),
+            (chunked(HEADER, (b"tRNS", b"\0\0"), PIXELS), "a transparent colour"),
+            (chunked(HEADER, (b"acTL", bytes(8)), PIXELS), "an animation"),
+            (
+                png(np.zeros((4, 2), np.uint8)),
+                "2 x 4 pixels in grey, but those before are 4 x 2 pixels in grey",
+            ),
+            (png(np.zeros((2, 4, 3), np.uint8)), "4 x 2 pixels in colour, but"),
+        ],
+    )
+    @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+    def test_bad_images_are_refused_with_their_place(self, tmp_path, suffix, image, reason):
+        path = write_images(tmp_path, [PNG, image], suffix)
+        place = "record number 1 .*" if suffix == "parquet" else "line 2: .*"
+        with pytest.raises(DatasetError, match=place + reason):
+            read(path)
+
+    @pytest.mark.parametrize(
+        "value", [None, {"bytes": None, "path": "/etc/passwd"}, {"path": "a.png"}, "text", 7]
+    )
+    def test_what_holds_no_bytes_is_refused(self, tmp_path, value):
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pa.table({"id": ["a"], "label": ["x"], "image": [value]}), path)
+        with pytest.raises(DatasetError, match=r"record number 0 .*there is no image"):
+            read(path)
+
+    @pytest.mark.parametrize("value", [None, 7, "é", "a*b=", "abc", ["a"]])
+    def test_what_is_not_base64_is_refused(self, tmp_path, value):
+        path = tmp_path / "a.jsonl"
+        path.write_text(json.dumps({"id": "a", "label": "x", "image": value}))
+        with pytest.raises(DatasetError, match="line 1: the image is not base64 text"):
+            read(path)
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"f0": [1]}, "unexpected column 'f0'"),
+            ({"pixels": [1]}, "unexpected column 'pixels'"),
+            ({"label": None}, "the column 'label' is missing"),
+        ],
+    )
+    def test_other_columns_beside_images_are_refused(self, tmp_path, changes, reason):
+        table = {"id": ["a"], "label": ["x"], "image": [PNG], **changes}
+        path = tmp_path / "a.parquet"
+        parquet.write_table(
+            pa.table({name: values for name, values in table.items() if values is not None}), path
+        )
+        with pytest.raises(DatasetError, match=reason):
+            read(path)
+
+    def test_features_and_images_do_not_mix(self, tmp_path):
+        path = write_images(tmp_path, [PNG], "jsonl")
+        both = {**json.loads(path.read_text()), "features": [1]}
+        numbers = {"id": "b", "label": "x", "features": [0] * 8}
+        path.write_text(json.dumps(both))
+        with pytest.raises(DatasetError, match="line 1: unexpected field 'features'"):
+            read(path)
+        write_images(tmp_path, [PNG], "jsonl")
+        path.write_text(path.read_text() + "\n" + json.dumps(numbers))
+        with pytest.raises(DatasetError, match="line 2: some lines have features and others images"):
+            read(path)
+
+    def test_one_image_repeated_beyond_belief_is_refused(self, tmp_path):
+        count, image = 5000, png(np.zeros((500, 500), np.uint8))
+        path = tmp_path / "a.parquet"
+        names = [str(number) for number in range(count)]
+        parquet.write_table(pa.table({"id": names, "label": names, "image": [image] * count}), path)
+        with pytest.raises(DatasetError, match="expands to"):
+            read(path)
+
+    def test_lines_that_expand_beyond_belief_are_refused(self, tmp_path):
+        image = chunked(header(512, 512), (b"IDAT", zlib.compress(bytes(512 * 513), 9)))
+        path = write_images(tmp_path, [image] * 500, "jsonl")
+        with pytest.raises(DatasetError, match="expands to"):
+            read(path)
+
+    def test_a_missing_decoder_is_explained(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+        for suffix in ("parquet", "jsonl"):
+            with pytest.raises(DatasetError, match=r"expunge\[images\]"):
+                read(write_images(tmp_path, [PNG], suffix))
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_damaged_pixels_are_refused_and_never_crash(self, tmp_path, data):
+        compressed = bytearray(PIXELS[1])
+        for _ in range(data.draw(st.integers(1, 4))):
+            compressed[data.draw(st.integers(0, len(compressed) - 1))] = data.draw(st.integers(0, 255))
+        damaged = chunked(HEADER, (b"IDAT", bytes(compressed[: data.draw(st.integers(0, len(compressed)))])))
+        try:
+            (row,) = read(write_images(tmp_path, [damaged]))["features"]
+        except DatasetError as error:
+            assert "pixels are damaged" in str(error)  # noqa: PT017 - sound pixels are as good
+            return
+        assert len(row) == 8
 
 
 def test_checksum_of_a_stored_member_is_compared(tmp_path):
