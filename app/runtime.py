@@ -11,6 +11,7 @@ from app.policies.base import base_policy
 from app.rate_limit import RateLimiter
 from app.settings import Settings
 from app.storage import Storage
+from app.trust.signing import SigningKeyFile
 
 PARSERS = 2
 """Data sets and checkpoints that one process checks at once: the others wait, so that short calls need not."""
@@ -27,6 +28,7 @@ class Runtime:
     indexes: IndexCache
     event_streams: BoundedSemaphore
     """One for each event stream that may be open."""
+    signing: SigningKeyFile
     parsers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PARSERS))
 
     @classmethod
@@ -45,6 +47,7 @@ class Runtime:
             RateLimiter(settings.rate_limit_per_second, settings.rate_limit_burst),
             IndexCache(storage),
             BoundedSemaphore(settings.max_event_streams),
+            SigningKeyFile(settings.signing_key_file, settings.log_origin),
         )
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.trust.log.notes import check_key_name
+
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
@@ -97,10 +99,23 @@ class Settings(BaseSettings):
     litter_seconds: float = Field(
         86_400.0, gt=0, description="Files that nothing names are deleted once they are so old."
     )
+    signing_key_file: Path = Field(
+        Path(".expunge/signing-key.pem"),
+        description="Private keys that sign certificates, tree heads and checkpoints; every process needs this file.",
+    )
+    log_origin: str = Field(
+        "expunge.localhost/log",
+        description="Name of the transparency log in its tree heads, unique to it, such as `example.com/erasures`.",
+    )
     keyring_dir: Path = Field(
         Path(".expunge/keyring"),
         description="Keys that backups are encrypted under; never part of a backup itself.",
     )
+
+    @field_validator("log_origin")
+    @classmethod
+    def _nameable(cls, value: str) -> str:
+        return check_key_name(value)
 
     @field_validator("import_roots", "webhook_allowed_networks", mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.tables import Base
 from app.trust.keys import create_key
 from app.trust.scopes import Scope
+from app.trust.signing import SigningKeyFile
 from models.families import get_family
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -98,11 +99,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def settings(database_url: str, tmp_path: Path) -> Settings:
     imports = tmp_path / "imports"
     imports.mkdir()
+    key_file = tmp_path / "signing-key.pem"
+    SigningKeyFile(key_file, "test.example/log").create()
     return Settings(
         _env_file=None,
         database_url=database_url,
         storage_url=str(tmp_path / "storage"),
         cache_dir=tmp_path / "cache",
+        signing_key_file=key_file,
+        log_origin="test.example/log",
         import_roots=(str(imports),),
         lease_seconds=2.0,
         poll_seconds=0.02,

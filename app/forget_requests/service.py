@@ -153,7 +153,7 @@ def review(work: Work, request_id: uuid.UUID, body: ReviewCreate) -> Answer:
             created_at=work.now,
         )
     )
-    publish_candidate(work, request, body.reason)
+    publish_candidate(work, request, body.reason, reviewer)
     return Answer(_shown(work, request, model), 200)
 
 

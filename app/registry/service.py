@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import select
+
 from app.call import Answer, Work
 from app.datasets import repository as datasets
 from app.datasets.errors import DatasetNotFoundError, UnknownDatasetError
@@ -18,9 +20,12 @@ from app.registry.errors import (
     VersionQuarantinedError,
 )
 from app.registry.schemas import ModelCreate, ModelRead, VersionRead
+from app.retention.locations import claim_location
 from app.tables import Dataset, Model, Snapshot, Version
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionOrigin, VersionState
+from app.trust.log.tree import append_leaf
+from app.trust.log.versions import version_entry
 from app.trust.scopes import Scope
 from models.checkpoint import Manifest
 from unlearning.audits.report import Audit
@@ -90,6 +95,7 @@ def register_model(work: Work, wanted: ModelCreate, learned: Learned, stored: St
     dataset = lock_dataset(work.session, learned.dataset.id)
     if wanted.snapshot is None and dataset.head_snapshot != learned.snapshot.number:
         raise ModelMovedError(wanted.name)
+    _refuse_leaving(work, dataset, learned.snapshot.number)
     model = Model(
         name=wanted.name,
         family=wanted.family,
@@ -101,7 +107,8 @@ def register_model(work: Work, wanted: ModelCreate, learned: Learned, stored: St
     )
     work.session.add(model)
     work.session.flush()
-    _record(work, model, 1, VersionOrigin.REGISTERED, learned.snapshot, stored)
+    version = _record(work, model, 1, VersionOrigin.REGISTERED, learned.snapshot, stored)
+    _log(work, version)
     return Answer(ModelRead.of(model), 201, f"/v1/models/{model.name}")
 
 
@@ -127,9 +134,11 @@ def register_version(
     _refuse_busy(work, model)
     if model.next_version != number or (head and dataset.head_snapshot != learned.snapshot.number):
         raise ModelMovedError(model.name)
+    _refuse_leaving(work, dataset, learned.snapshot.number)
     version = _record(work, model, number, VersionOrigin.IMPORTED, learned.snapshot, stored)
     model.latest_version = number
     model.next_version = number + 1
+    _log(work, version)
     return Answer(VersionRead.of(model, version), 201, f"/v1/models/{model.name}/versions/{version.number}")
 
 
@@ -175,9 +184,16 @@ def downloadable_version(work: Work, name: str, number: int) -> tuple[Model, Ver
 
 def _learned(work: Work, dataset: Dataset, number: int | None) -> Learned:
     snapshot = datasets.get_snapshot(work.session, dataset, number)
-    if snapshot.state is SnapshotState.DESTROYED:
-        raise SnapshotDestroyedError(dataset, snapshot)
+    _refuse_leaving(work, dataset, snapshot.number)
     return Learned(dataset, snapshot)
+
+
+def _refuse_leaving(work: Work, dataset: Dataset, number: int) -> None:
+    """Refuse a snapshot that is destroyed, or is going to be: its files may vanish at any time."""
+    query = select(Snapshot).where(Snapshot.dataset_id == dataset.id, Snapshot.number == number)
+    snapshot = work.session.scalars(query.execution_options(populate_existing=True)).one()
+    if snapshot.state is SnapshotState.DESTROYED or snapshot.superseded_at is not None:
+        raise SnapshotDestroyedError(dataset, snapshot)
 
 
 def _refuse_busy(work: Work, model: Model) -> None:
@@ -204,4 +220,11 @@ def _record(
     )
     work.session.add(version)
     work.session.flush()
+    claim_location(work.session, stored.location)
     return version
+
+
+def _log(work: Work, version: Version) -> None:
+    """Record a new version in the transparency log, as the last thing before the commit."""
+    entry = version_entry(version.model_id, version.number, version.state, version.digest)
+    append_leaf(work.session, entry.kind, entry.body, work.now)

@@ -40,6 +40,8 @@ class Candidate(BaseModel):
     method: str
     configuration: dict[str, Any]
     audit: dict[str, Any] | None
+    making: dict[str, Any] | None = None
+    """The software that made it and what its architecture declares (`app.worker.making`), for the certificate."""
     manifest: dict[str, Any]
     digest: str
     size: int

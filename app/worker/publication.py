@@ -8,9 +8,9 @@ directories count, so whatever fails before that transaction's commit leaves not
 The head of the dataset may move meanwhile: another model over the same dataset publishes, or records are added.
 The drafted head is then derived anew from the one that is there, outside any transaction, and it all starts over.
 
-What has to be signed over the finished files (a certificate) belongs between `_store` and `_commit`; what has to
-appear together with the version (the certificate's row, its leaf in a log) belongs into `enter_version`, which
-a person's acceptance of a candidate goes through too.
+Certificates and the model's signature are made between `_store` and `_commit`, over files that are in place
+(`app.worker.sealing`). They appear together with the version, and with their leaves in the transparency log, in
+`enter_version`, which a person's acceptance of a candidate goes through too.
 """
 
 import logging
@@ -18,6 +18,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import exists, select
@@ -33,6 +34,8 @@ from app.runtime import Runtime
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
+from app.trust.certificates.seal import Sealed
+from app.trust.certificates.statement import Acceptance
 from app.worker.candidate import HEAD_PART, VERSION_PART, Candidate
 from app.worker.claims import Assignment
 from app.worker.derivation import derive_without, records_of_targets
@@ -40,6 +43,7 @@ from app.worker.job_records import record_rungs, running_requests
 from app.worker.leases import CancelledMeanwhileError, cancel_requested, hold
 from app.worker.outages import OUTAGE, through_outages
 from app.worker.publication_rows import Locked, Placed, enter_version
+from app.worker.sealing import Subject, Unsigned, gather, policy_acceptance
 from app.worker.settlement import fail_bad_targets, settle_review
 from app.worker.task import Finished, Stored
 
@@ -112,6 +116,7 @@ class _Publication:
         self._lost = lost
         self._locations: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
+        self._sealed: Sealed | None = None
 
     def run(self) -> int:
         while True:
@@ -120,7 +125,8 @@ class _Publication:
             if number is None:
                 continue
             self._store(number)
-            published = through_outages(self._commit, self._lost)
+            sealed = self._seal(number)
+            published = through_outages(partial(self._commit, sealed), self._lost)
             if published is not None:
                 return published
             self._drop_head()
@@ -176,7 +182,40 @@ class _Publication:
             self._locations[part] = location
             self._runtime.storage.publish(self._staging / part, location)
 
-    def _commit(self) -> int | None:
+    def _seal(self, version: int) -> Sealed:
+        """Sign what is published; once, as nothing of it depends on the head."""
+        if self._sealed is None or self._sealed.version != version:
+            unsigned = through_outages(partial(self._gather, version), self._lost)
+            self._sealed = unsigned.sign(self._runtime)
+        return self._sealed
+
+    def _gather(self, version: int) -> Unsigned:
+        with self._runtime.database.read() as session:
+            job = session.get_one(Job, self._assignment.lease.job_id)
+            subject = Subject(
+                model=session.get_one(Model, self._assignment.model_id),
+                job=job,
+                version=version,
+                candidate=self._candidate,
+                drafted_head=self._assignment.task.head.number,
+                locations=self._locations,
+                numbers=self._numbers,
+                served=self._served(session, job),
+                rungs=self._finished.rungs,
+                acceptance=policy_acceptance(self._candidate),
+                signed_at=database_now(session),
+            )
+            return gather(session, self._runtime, subject)
+
+    def _served(self, session: Session, job: Job) -> Sequence[ForgetRequest]:
+        """Return the requests that the publication will complete, as things stand; `enter_version` compares."""
+        query = select(ForgetRequest).where(
+            ForgetRequest.job_id == job.id, ForgetRequest.status == RequestStatus.RUNNING
+        )
+        bad = self._finished.bad_targets
+        return [request for request in session.scalars(query) if str(request.id) not in bad]
+
+    def _commit(self, sealed: Sealed) -> int | None:
         """Make it all real in one transaction; None where the head has moved again."""
         with self._runtime.database.write() as session:
             model, dataset, job = self._lock(session)
@@ -184,11 +223,11 @@ class _Publication:
                 return None
             now = database_now(session)
             fail_bad_targets(session, job, self._finished.bad_targets, now)
-            record_rungs(session, job, self._finished.plan, self._finished.rungs, now)
+            record_rungs(session, job, self._finished, now)
             placed = Placed(self._candidate, self._locations, self._numbers, self._finished.forgotten)
             locked = Locked(model, dataset, job, running_requests(session, job))
             retention = predecessor_retention(self._runtime.settings)
-            return enter_version(session, locked, placed, "", now, retention=retention)
+            return enter_version(session, locked, placed, sealed, "", now, retention=retention)
 
     def _lock(self, session: Session) -> tuple[Model, Dataset, Job]:
         model = lock_model(session, self._assignment.model_id)
@@ -251,8 +290,10 @@ def rederive_head(
     return candidate.model_copy(update={"head": draft, "head_snapshot": head.number})
 
 
-def publish_candidate(work: Work, request: ForgetRequest, reason: str) -> int:
+def publish_candidate(work: Work, request: ForgetRequest, reason: str, reviewer: str) -> int:
     """Publish the candidate that a request's job has left for review, and complete all requests it serves.
+
+    Their certificates say in their verdict's first words who accepted it and why.
 
     The candidate's files stay where they are: from now on a version's row says that they are real. It may have to
     derive the dataset's head anew here, inside the caller's transaction, if that has moved since.
@@ -261,6 +302,7 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str) -> int:
         NothingToAcceptError: There is no candidate; the request can be submitted again, cancelled or refused.
         CandidateOutdatedError: The model has a newer version, or another request that the candidate serves has
             left the review, so that the candidate forgets more than is asked for.
+        SigningKeyError: There is no key to sign the certificates with.
     """
     session, now = work.session, work.now
     model = lock_model(session, request.model_id)
@@ -280,11 +322,26 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str) -> int:
     if len(requests) < len(outcome["served"]):
         raise CandidateOutdatedError(request, "another request that it serves has left the review")
     placed = _place_candidate(work, model, dataset, candidate, job, requests)
+    subject = Subject(
+        model=model,
+        job=job,
+        version=model.next_version,
+        candidate=placed.candidate,
+        drafted_head=candidate.head_snapshot,
+        locations=placed.locations,
+        numbers=placed.numbers,
+        served=requests,
+        rungs=outcome["rungs"],
+        acceptance=Acceptance("person", reason, reviewer),
+        signed_at=now,
+    )
+    sealed = gather(session, work.runtime, subject).sign(work.runtime)
     job.outcome = {**outcome, "candidate": None}
     return enter_version(
         session,
         Locked(model, dataset, job, requests),
         placed,
+        sealed,
         f"A person accepted it: {reason}",
         now,
         retention=predecessor_retention(work.runtime.settings),

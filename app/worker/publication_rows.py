@@ -1,6 +1,6 @@
 """The rows of a publication: everything that appears together with a new version, in one transaction.
 
-What else has to appear with it (a certificate, its leaf in a transparency log) belongs into `enter_version`.
+Its certificates and their leaves in the transparency log are among them.
 """
 
 import datetime as dt
@@ -12,13 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.datasets.suppression import suppress
 from app.forget_requests.states import change_status
+from app.retention.locations import claim_location
 from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
 from app.tables.snapshot import SnapshotOrigin, SnapshotState
 from app.tables.version import VersionOrigin, VersionState
+from app.trust.certificates.seal import Sealed, enter_seal
+from app.trust.log.tree import Entry
+from app.trust.log.versions import version_entry
 from app.worker.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate, SnapshotDraft
 from app.worker.job_records import end_job
+from app.worker.reference_rows import supersede_references
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ def enter_version(
     session: Session,
     locked: Locked,
     placed: Placed,
+    sealed: Sealed,
     reason: str,
     now: dt.datetime,
     *,
@@ -59,16 +65,23 @@ def enter_version(
         session: The transaction.
         locked: What changes.
         placed: What is published.
+        sealed: What was signed of it.
         reason: What its requests are told after "Version N of the model has forgotten it."; may be empty.
         now: The time by the database's clock.
         retention: How long its predecessors stay in quarantine before they are destroyed.
     """
     model, job, number = locked.model, locked.job, locked.model.next_version
+    if sealed.version != number:
+        raise ValueError("the signed version is not the one that is published")
+    states: list[Entry] = []
     _enter_snapshots(session, locked.dataset, placed, now)
     if job.kind is JobKind.UNLEARN:
-        _quarantine(session, model, now, retention)
+        states += _quarantine(session, model, now, retention)
         suppress(session, locked.dataset, placed.forgotten)
-    session.add(_version(locked, placed, number, now))
+        supersede_references(session, locked.dataset, job, placed.forgotten, now)
+    version = _version(locked, placed, number, now)
+    session.add(version)
+    states.append(version_entry(model.id, number, version.state, version.digest))
     model.latest_version = number
     model.next_version = number + 1
     for request in locked.requests:
@@ -77,6 +90,8 @@ def enter_version(
     change_status(session, locked.requests, RequestStatus.COMPLETED, told, now, details={"version": number})
     job.produced_version = number
     end_job(session, job, JobState.COMPLETED, f"Version {number} was published.", now)
+    session.flush()  # certificates refer to the version; and the log's lock is the last one
+    enter_seal(session, model.id, sealed, [request.id for request in locked.requests], states, now)
     return number
 
 
@@ -92,13 +107,18 @@ def _enter_snapshots(session: Session, dataset: Dataset, placed: Placed, now: dt
     session.flush()  # the version's row refers to its snapshot's
 
 
-def _quarantine(session: Session, model: Model, now: dt.datetime, retention: dt.timedelta) -> None:
+def _quarantine(session: Session, model: Model, now: dt.datetime, retention: dt.timedelta) -> list[Entry]:
     """Withdraw every version that may be used so far: they still hold what was forgotten."""
-    session.execute(
+    withdrawn = session.execute(
         update(Version)
         .where(Version.model_id == model.id, Version.state == VersionState.PUBLISHED)
         .values(state=VersionState.QUARANTINED, quarantined_at=now, destroy_after=now + retention)
+        .returning(Version.number, Version.digest)
     )
+    return [
+        version_entry(model.id, number, VersionState.QUARANTINED, digest)
+        for number, digest in sorted(withdrawn.all())
+    ]
 
 
 def _version(locked: Locked, placed: Placed, number: int, now: dt.datetime) -> Version:

@@ -215,7 +215,7 @@ def review(yard, runtime):
     def review(request_id):
         with runtime.database.write() as session:
             work = Work(session, Caller(request_id, frozenset(), None), runtime, database_now(session))
-            return publish_candidate(work, session.get_one(ForgetRequest, request_id), "measured by hand")
+            return publish_candidate(work, session.get_one(ForgetRequest, request_id), "measured by hand", "an auditor")
 
     return review
 
