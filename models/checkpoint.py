@@ -27,6 +27,7 @@ __all__ = [
     "check_checkpoint",
     "check_file_name",
     "check_safetensors",
+    "list_files",
     "read_json_object",
     "read_manifest",
     "verify_directory",
@@ -118,7 +119,7 @@ def write_manifest(directory: Path) -> Manifest:
         CheckpointError: The directory holds a link, a special file or a file with an unusable name.
     """
     manifest = Manifest(
-        tuple(_hash_file(directory, path) for path in sorted(_list_files(directory)) if path != MANIFEST_NAME)
+        tuple(_hash_file(directory, path) for path in sorted(list_files(directory)) if path != MANIFEST_NAME)
     )
     (directory / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     return manifest
@@ -182,7 +183,7 @@ def check_checkpoint(directory: Path, suffixes: Collection[str]) -> Manifest:
     Raises:
         CheckpointError: A file is not allowed, missing or damaged, or a weight is not finite.
     """
-    paths = [path for path in _list_files(directory) if path != MANIFEST_NAME]
+    paths = [path for path in list_files(directory) if path != MANIFEST_NAME]
     for path in paths:
         if Path(path).suffix not in suffixes:
             raise CheckpointError(
@@ -200,6 +201,28 @@ def check_checkpoint(directory: Path, suffixes: Collection[str]) -> Manifest:
     for path in weights:
         check_safetensors(directory / path)
     return write_manifest(directory)
+
+
+def list_files(directory: Path) -> Iterator[str]:
+    """Yield every file's checked path below a directory; links and special files are refused, not followed.
+
+    Raises:
+        CheckpointError: The directory holds one, or a file with an unusable name.
+    """
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(directory / prefix) as entries:
+            for entry in entries:
+                path = check_file_name(prefix + entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{path}/")
+                elif entry.is_file(follow_symlinks=False):
+                    yield path
+                else:
+                    raise CheckpointError(
+                        f"{path!r} is a link or special file; only plain files are allowed."
+                    )
 
 
 def read_json_object(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
@@ -233,24 +256,6 @@ def _entry_from_json(value: object) -> FileEntry:
     return FileEntry(path, sha256, size)
 
 
-def _list_files(directory: Path) -> Iterator[str]:
-    """Yield every file's checked path below a directory; links and special files are refused, not followed."""
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        with os.scandir(directory / prefix) as entries:
-            for entry in entries:
-                path = check_file_name(prefix + entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{path}/")
-                elif entry.is_file(follow_symlinks=False):
-                    yield path
-                else:
-                    raise CheckpointError(
-                        f"{path!r} is a link or special file; only plain files are allowed."
-                    )
-
-
 def _hash_file(directory: Path, path: str) -> FileEntry:
     with (directory / path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
@@ -258,7 +263,7 @@ def _hash_file(directory: Path, path: str) -> FileEntry:
 
 
 def _compare(directory: Path, manifest: Manifest) -> None:
-    present = {path for path in _list_files(directory) if path != MANIFEST_NAME}
+    present = {path for path in list_files(directory) if path != MANIFEST_NAME}
     expected = {entry.path for entry in manifest.files}
     if missing := sorted(expected - present):
         raise CheckpointError(f"Files of the manifest are missing: {', '.join(map(repr, missing[:20]))}.")
