@@ -3,7 +3,8 @@
 Whoever locks rows of more than one of these tables in one transaction takes them in this order and, within a
 table, the oldest first. Two transactions can then wait for each other, never in a circle. Rows may be left
 out: the heartbeat locks the job alone. Under a model's lock nobody else can hold its jobs, so there the dataset may
-as well come after the job. The log is one lock for everybody, so nothing but the commit may follow it.
+as well come after the job. Places in the storage are locked after all rows. The log is one lock for everybody, so
+nothing but the commit may follow it.
 
 The locks are `FOR NO KEY UPDATE`, which a row that merely refers to a locked one (a new forget request of the
 model, say) need not wait for. SQLite has no row locks: there a writing transaction is alone from its first
@@ -20,6 +21,9 @@ from app.tables import Dataset, ForgetRequest, Job, Model
 
 LOG_LOCK = 0x6C6F67
 """Number of the advisory lock: no row has to exist, and vacuum is not held up as by a table's lock."""
+
+LOCATION_LOCKS = 0x6C6F63
+"""Space of the advisory locks on places in the storage, which have no row of their own."""
 
 
 def lock_model(session: Session, model_id: uuid.UUID) -> Model:
@@ -61,6 +65,15 @@ def lock_requests_of(session: Session, job_id: uuid.UUID) -> Sequence[ForgetRequ
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).all()
+
+
+def lock_location(session: Session, location: str) -> None:
+    """Be the only one who decides, until the transaction ends, whether a place in the storage is named by a row."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(
+            text("SELECT pg_advisory_xact_lock(:space, hashtext(:location))"),
+            {"space": LOCATION_LOCKS, "location": location},
+        )
 
 
 def lock_log(session: Session) -> None:

@@ -81,14 +81,14 @@ class Settings(BaseSettings):
     policy_file: Path | None = Field(
         None, description="TOML or JSON file with audit policies: by default, per family, per model."
     )
-    target_retention_days: float = Field(
-        30.0,
+    target_retention_days: int = Field(
+        30,
         ge=0,
         le=36_500,
         description="Days after a request's end until its target's ids are erased; 0: at the next sweep.",
     )
-    predecessor_retention_days: float = Field(
-        30.0,
+    predecessor_retention_days: int = Field(
+        30,
         ge=0,
         le=36_500,
         description="Days after a version's quarantine until it is destroyed; 0: at the next sweep.",

@@ -5,13 +5,17 @@ or uploaded with its manifest last (object stores, where readers know a director
 directory belongs to which version is recorded in the database, never guessed from names.
 """
 
+import datetime as dt
+import fcntl
 import os
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -19,6 +23,19 @@ from fsspec.implementations.local import LocalFileSystem
 from models.checkpoint import MANIFEST_NAME, read_manifest
 
 CHUNK_BYTES = 1 << 20
+
+
+CACHES = ("objects", "files")
+"""Directories of the cache: whole directories, and single files."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A directory that was found by looking; whether it counts, a row says."""
+
+    location: str
+    modified: dt.datetime
+    """When anything in it last changed, by the storage's clock."""
 
 
 class Storage:
@@ -43,14 +60,23 @@ class Storage:
         """
         directory = self._staging_directory(name or uuid.uuid4().hex)
         directory.mkdir(parents=True)
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        with _held(directory):
+            try:
+                yield directory
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def discard_staging(self, name: str) -> None:
         """Delete what a process that died has left in its staging directory, if it is on this file system."""
         shutil.rmtree(self._staging_directory(name), ignore_errors=True)
+
+    def abandoned_staging(self, before: dt.datetime) -> Iterator[str]:
+        """Yield the names of staging directories that no process holds and nothing was written to since `before`."""
+        parent = self._staging_directory("any").parent
+        for directory in sorted(parent.iterdir()) if parent.is_dir() else ():
+            with suppress(FileNotFoundError):  # its process has ended it meanwhile
+                if _newest(directory) < before and not _is_held(directory):
+                    yield directory.name
 
     def publish(self, directory: Path, location: str) -> None:
         """Make the complete local `directory` available at `location`, durably.
@@ -64,6 +90,7 @@ class Storage:
                 raise FileExistsError(location)
             _sync_tree(directory)
             destination.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(directory)  # its age counts from now, however long its files took to be written
             directory.rename(destination)
             _sync_directory(destination.parent)
             return
@@ -128,11 +155,61 @@ class Storage:
         return bool(self._filesystem.exists(self._path(location, MANIFEST_NAME)))
 
     def delete(self, location: str) -> None:
-        """Delete everything at `location`, its cached copies included."""
-        if self._filesystem.exists(self._path(location)):
-            self._filesystem.rm(self._path(location), recursive=True)
-        for kind in ("objects", "files"):
-            shutil.rmtree(self._cache_dir / kind / location, ignore_errors=True)
+        """Delete everything at `location`, durably, and this machine's cached copies; doing it again is harmless.
+
+        Raises:
+            OSError: Something is still there.
+        """
+        if self.is_local:
+            path = Path(self._root) / location
+            _remove_tree(path)
+            if path.parent.is_dir():
+                _sync_directory(path.parent)
+        else:
+            self._filesystem.invalidate_cache()  # what a listing said once may have changed since
+            with suppress(FileNotFoundError):
+                self._filesystem.rm(self._path(location), recursive=True)
+            self._filesystem.invalidate_cache()
+            if self._filesystem.exists(self._path(location)):
+                raise OSError(f"{location} could not be deleted")
+        self.delete_cached(location)
+
+    def delete_cached(self, location: str) -> None:
+        """Delete this machine's copies of what is, or was, at `location`."""
+        for kind in CACHES:
+            _remove_tree(self._cache_dir / kind / location)
+
+    def cached(self, root: str, depth: int) -> set[str]:
+        """Return the locations, `depth` parts below `root`, that this machine has copies of."""
+        return {
+            path.relative_to(self._cache_dir / kind).as_posix()
+            for kind in CACHES
+            for path in _directories(self._cache_dir / kind / root, depth)
+        }
+
+    def directories(self, root: str, depth: int) -> Iterator[Found]:
+        """Yield what lies `depth` parts below `root`, whole directories and half-written ones alike.
+
+        Where the file system does not know when a file was written, nothing is found: nobody could tell what is
+        just being written.
+        """
+        if self.is_local:
+            for path in _directories(Path(self._root) / root, depth):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    yield Found(path.relative_to(self._root).as_posix(), _newest(path))
+            return
+        self._filesystem.invalidate_cache()
+        newest: dict[str, dt.datetime] = {}
+        unknown: set[str] = set()
+        for path, details in self._filesystem.find(self._path(root), detail=True).items():
+            location = self._location(path, depth + len(PurePosixPath(root).parts))
+            modified = self._modified(path, details)
+            if modified is None:
+                unknown.add(location)
+            else:
+                newest[location] = max(modified, newest.get(location, modified))
+        for location in sorted(newest.keys() - unknown):
+            yield Found(location, newest[location])
 
     def check(self) -> None:
         """Write, read and delete a small file.
@@ -156,12 +233,75 @@ class Storage:
     def _path(self, location: str, *parts: str) -> str:
         return "/".join([self._root.rstrip("/"), location, *parts])
 
+    def _location(self, path: str, parts: int) -> str:
+        """Return the first parts of a path that the file system has listed, relative to the root."""
+        relative = f"/{path.lstrip('/')}".removeprefix(f"/{self._root.strip('/')}/")
+        return "/".join(relative.split("/")[:parts])
+
+    def _modified(self, path: str, details: dict[str, Any]) -> dt.datetime | None:
+        """Return when an object was written, from its listing where that says so."""
+        known = details.get("LastModified")
+        try:
+            modified = known if isinstance(known, dt.datetime) else self._filesystem.modified(path)
+        except NotImplementedError:
+            return None
+        except FileNotFoundError:  # deleted meanwhile
+            return None
+        return modified.replace(tzinfo=dt.UTC) if modified.tzinfo is None else modified
+
     def _fetch(self, location: str, directory: Path) -> None:
         self._filesystem.get_file(self._path(location, MANIFEST_NAME), str(directory / MANIFEST_NAME))
         for entry in read_manifest(directory).files:
             target = directory / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             self._filesystem.get_file(self._path(location, entry.path), str(target))
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Show every process of this machine that somebody works in `directory`; it shows until the process dies."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        # Some shared file systems know no locks; there a directory's age alone protects it.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(directory: Path) -> bool:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _directories(parent: Path, depth: int) -> list[Path]:
+    return sorted(path for path in parent.glob("/".join(["*"] * depth)) if path.is_dir())
+
+
+def _newest(directory: Path) -> dt.datetime:
+    """Return when anything in a directory was last written, renamed or linked.
+
+    Raises:
+        FileNotFoundError: It is being deleted, or moved away.
+    """
+    times = [path.lstat() for path in (directory, *directory.rglob("*"))]
+    return dt.datetime.fromtimestamp(max(max(found.st_mtime, found.st_ctime) for found in times), dt.UTC)
+
+
+def _remove_tree(path: Path) -> None:
+    """Delete a directory; another process may be deleting it too."""
+    while path.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _sync_tree(directory: Path) -> None:

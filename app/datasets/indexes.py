@@ -41,6 +41,16 @@ class IndexCache:
                 self._indexes.popitem(last=False)
         return index
 
+    def locations(self) -> list[str]:
+        """Return where the open indexes are from."""
+        with self._lock:
+            return list(self._indexes)
+
+    def discard(self, location: str) -> None:
+        """Let go of an index whose snapshot is gone: an open file keeps its bytes on the disk."""
+        with self._lock:
+            self._indexes.pop(location, None)
+
     def close(self) -> None:
         """Close every index in the cache."""
         with self._lock:

@@ -11,6 +11,7 @@ from app.datasets.errors import DatasetBusyError, DatasetExistsError
 from app.datasets.schemas import DatasetCreate, DatasetDetail, DatasetRead, SnapshotRead
 from app.datasets.suppression import count_suppressed
 from app.locks import lock_dataset
+from app.retention.locations import claim_location
 from app.tables import Dataset, Snapshot
 from app.tables.snapshot import SnapshotOrigin, SnapshotState
 from app.trust.scopes import Scope
@@ -148,4 +149,5 @@ def _record(
     )
     work.session.add(snapshot)
     work.session.flush()
+    claim_location(work.session, stored.location)
     return snapshot

@@ -25,6 +25,11 @@ def suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> list[s
     return [name for batch in _batches(ids) for name in _suppressed_of(session, dataset, batch)]
 
 
+def any_suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> bool:
+    """Tell whether one of `ids` was forgotten; `ids` is read in batches, and no further than need be."""
+    return any(_suppressed_of(session, dataset, batch) for batch in _batches(ids))
+
+
 def count_suppressed(session: Session, dataset: Dataset) -> int:
     """Return how many record ids were ever forgotten; it only grows."""
     query = select(func.count()).select_from(Suppression).where(Suppression.dataset_id == dataset.id)

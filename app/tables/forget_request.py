@@ -38,6 +38,7 @@ class RefusalGround(enum.StrEnum):
 
 
 PENDING = "status = 'pending'"
+ERASABLE = "target IS NOT NULL AND status IN ('completed', 'cancelled', 'refused', 'failed')"
 
 
 class ForgetRequest(Base):
@@ -52,6 +53,12 @@ class ForgetRequest(Base):
             "created_at",
             postgresql_where=text(PENDING),
             sqlite_where=text(PENDING),
+        ),
+        Index(
+            "ix_forget_requests_erasable",
+            "updated_at",
+            postgresql_where=text(ERASABLE),
+            sqlite_where=text(ERASABLE),
         ),
     )
 
@@ -83,6 +90,10 @@ class ForgetRequest(Base):
     refusal_ground: Mapped[RefusalGround | None] = mapped_column(string_enum(RefusalGround, "refusal_ground"))
     webhook_endpoint_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("webhook_endpoints.id"))
     """The endpoint that its `callback_url` names."""
+    opendsr_request_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("opendsr_requests.subject_request_id"), index=True
+    )
+    """The OpenDSR request that it came with."""
     cancel_requested_at: Mapped[dt.datetime | None]
     job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     """The job that serves or last served it."""
