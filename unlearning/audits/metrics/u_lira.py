@@ -55,11 +55,9 @@ def u_lira_scores(
     array([-2.])
     """
     values = floats(observed, "signals")
-    kinds = (
-        _models(unlearned, "unlearned", len(values)),
-        _models(never_trained, "never-trained", len(values)),
-    )
-    return _ratios(values, *kinds, variance)
+    former = _models(unlearned, "unlearned", len(values), 2)
+    latter = _models(never_trained, "never-trained", len(values), 2)
+    return _ratios(values, former, latter, variance)
 
 
 def u_lira(unlearned: Tensor, never_trained: Tensor, *, variance: Variance = "global") -> ULira:
@@ -82,21 +80,21 @@ def u_lira(unlearned: Tensor, never_trained: Tensor, *, variance: Variance = "gl
     >>> u_lira(far, near).accuracy.value
     1.0
     """
-    former = _models(unlearned, "unlearned", None)
-    latter = _models(never_trained, "never-trained", former.shape[1])
+    # Three of each: one is left out, and two make a variance.
+    former = _models(unlearned, "unlearned", unlearned.shape[-1], 3)
+    latter = _models(never_trained, "never-trained", unlearned.shape[-1], 3)
     right_former = _left_out(former, latter, variance)  # (m, n)
     right_latter = _left_out(latter, former, variance)  # (k, n)
     accuracy = _balanced(right_former.mean(dim=1), right_latter.mean(dim=1))
     return ULira(accuracy, 0.5 * (right_former.mean(dim=0) + right_latter.mean(dim=0)))
 
 
-_LEAST_MODELS = 3  # One is left out, and two make a variance.
-
-
-def _models(signals: Tensor, kind: str, n: int | None) -> Tensor:
-    values = floats(signals, f"{kind} models", dims=2, at_least=_LEAST_MODELS if n is None else 2)
-    if n is not None and values.shape[1] != n:
-        raise MetricError(f"The {kind} models give signals of {values.shape[1]} records instead of {n}.")
+def _models(signals: Tensor, kind: str, records: int, at_least: int) -> Tensor:
+    values = floats(signals, f"{kind} models", dims=2, at_least=at_least)
+    if values.shape[1] != records:
+        raise MetricError(
+            f"The {kind} models give signals of {values.shape[1]} records instead of {records}."
+        )
     return values
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unlearning.audits.metrics.accuracy import accuracy, accuracy_change, wilson_interval
+from unlearning.errors import MetricError
 
 
 @given(n=st.integers(1, 500), share=st.floats(0, 1))
@@ -34,3 +35,11 @@ def test_equal_predictions_are_no_change_with_an_interval_that_shrinks():
         assert change.value == 0
         assert change.interval[1] == pytest.approx(1.959963984540054 / (n + 2))
         assert change.interval[0] == -change.interval[1]
+
+
+@pytest.mark.parametrize(("predictions", "labels"), [([], []), ([1], [1, 0]), ([[1, 0]], [[1, 0]])])
+def test_predictions_that_do_not_fit_their_labels_are_refused(predictions, labels):
+    with pytest.raises(MetricError):
+        accuracy(torch.tensor(predictions), torch.tensor(labels))
+    with pytest.raises(MetricError):
+        accuracy_change(torch.tensor(labels), torch.tensor(predictions), torch.tensor(labels))

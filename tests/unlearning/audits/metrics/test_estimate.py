@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,6 +18,7 @@ def test_the_interval_of_a_mean_stays_among_possible_values():
     assert mean_estimate(torch.tensor([0.0, 1.0]), low=0.0, high=1.0).interval == (0.0, 1.0)
 
 
+@settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 300), share=st.floats(0, 1))
 def test_the_interval_of_a_share_is_scipys_exact_one(n, share):
     successes = round(share * n)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -33,6 +33,7 @@ def measured(members, others):
     return membership_auc(torch.tensor(members), torch.tensor(others))
 
 
+@settings(max_examples=25, deadline=None)
 @given(members=scores, others=scores)
 def test_it_is_scikit_learns_area_ties_included(members, others):
     if len({*members, *others}) == 1:
@@ -45,6 +46,7 @@ def test_it_is_scikit_learns_area_ties_included(members, others):
     assert auc.value - 1e-12 <= auc.interval[1] <= 1
 
 
+@settings(max_examples=25, deadline=None)
 @given(members=scores, others=scores)
 def test_placements_are_those_of_all_pairs(members, others):
     if len({*members, *others}) == 1:
@@ -81,6 +83,7 @@ def test_more_items_narrow_the_interval_of_perfect_separation():
     assert widths == sorted(widths, reverse=True)
 
 
+@settings(max_examples=25, deadline=None)
 @given(members=scores, others=scores)
 def test_turning_the_scores_round_turns_the_figure_round(members, others):
     if len({*members, *others}) == 1:
