@@ -51,6 +51,9 @@ class PlanInput(BaseModel):
         frozenset({"forget_data", "retained_data", "statistics"}),
         description="What the service still has of the model's past.",
     )
+    allow_retrain: bool = Field(
+        True, description="Whether the model's policy lets its last resort, retraining, be published."
+    )
 
     @field_validator("architecture")
     @classmethod
@@ -158,6 +161,8 @@ def _obstacle(spec: MethodSpec, asked: PlanInput) -> str | None:
         and STRENGTH[spec.guarantee] > STRENGTH[Guarantee(asked.guarantee)]
     ):
         return f"Its guarantee is {spec.guarantee.value}, weaker than the {asked.guarantee} one that was asked for."
+    if spec.fallback and not asked.allow_retrain:
+        return "It retrains the model, which the model's policy does not allow."
     missing = spec.needs - asked.available
     if missing:
         return f"It needs {_listed(missing)}, which the service does not have for this model."

@@ -43,12 +43,15 @@ def show(call: CallDep, job_id: uuid.UUID) -> JobRead:
 
 @router.post(
     "/jobs/{job_id}/cancel",
-    summary="Cancel an update job",
+    summary="Cancel a job",
     response_model=JobRead,
     responses={202: {"model": JobRead, "description": "Its worker is being stopped."}, **POSTED},
 )
 def cancel(call: CallDep, job_id: uuid.UUID) -> Response:
-    """Cancel an update that waits, or ask for the end of one that runs: then the answer is 202."""
+    """Cancel a job that waits, or ask for the end of one that runs: then the answer is 202.
+
+    Jobs that serve forget requests are not cancelled themselves, but their requests.
+    """
     return call.post(Scope.MODELS_WRITE, lambda work: service.cancel(work, job_id))
 
 

@@ -10,7 +10,7 @@ from app.jobs.schemas import Filters
 from app.locks import lock_job, lock_model
 from app.paging import Cursor, Page, page_of
 from app.tables import Dataset, Job, Model, Version
-from app.tables.job import JobState
+from app.tables.job import JobKind, JobState
 
 
 def find(session: Session, job_id: uuid.UUID, models: frozenset[str] | None) -> tuple[Job, Model] | None:
@@ -63,7 +63,9 @@ def learned_and_head(session: Session, model: Model) -> tuple[int, int]:
 
 def queued_update(session: Session, model: Model) -> Job | None:
     """Return the update job that waits for a worker, None if there is none."""
-    query = select(Job).where(Job.model_id == model.id, Job.state == JobState.QUEUED)
+    query = select(Job).where(
+        Job.model_id == model.id, Job.state == JobState.QUEUED, Job.kind == JobKind.UPDATE
+    )
     return session.scalars(query).one_or_none()
 
 

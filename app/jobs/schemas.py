@@ -18,7 +18,12 @@ class JobRead(BaseModel):
 
     id: uuid.UUID
     model: str = Field(description="The model it works on.")
-    kind: JobKind = Field(description="`unlearn` serves forget requests; `update` learns the dataset's head.")
+    kind: JobKind = Field(
+        description=(
+            "`unlearn` serves forget requests; `update` learns the dataset's head; `audit` judges a version or a "
+            "checkpoint; `reference` trains models for audits to compare with."
+        )
+    )
     state: JobState
     reason: str | None = Field(description="Why it ended as it did.")
     parent_version: int | None = Field(description="The version it works from.")
@@ -26,13 +31,17 @@ class JobRead(BaseModel):
     plan: dict[str, Any] | None = Field(
         description="The methods in the order in which they are tried, and why."
     )
+    policy: dict[str, Any] | None = Field(description="The audit policy that applied at its last claim.")
     progress: dict[str, Any] | None = Field(description="Stage, step, of how many, seconds left.")
     rungs: list[dict[str, Any]] = Field(
         description="What was tried, in order, each with its audit or failure."
     )
+    skipped: list[dict[str, Any]] = Field(
+        description="Methods of the plan that the policy did not let begin, each with the reason."
+    )
     has_candidate: bool = Field(description="Whether a result is kept for a person to accept.")
     seed: int | None = Field(description="What the methods' randomness started from.")
-    attempts: int = Field(description="Times an update job was begun.")
+    attempts: int = Field(description="Times it was begun; jobs that unlearn are begun once.")
     traceback_digest: str | None = Field(description="Finds the failure's traceback in the worker's log.")
     created_at: dt.datetime
     started_at: dt.datetime | None
@@ -51,8 +60,10 @@ class JobRead(BaseModel):
             parent_version=job.parent_version,
             produced_version=job.produced_version,
             plan=job.plan,
+            policy=job.policy,
             progress=job.progress,
             rungs=outcome.get("rungs", []),
+            skipped=outcome.get("skipped", []),
             has_candidate=outcome.get("candidate") is not None,
             seed=job.seed,
             attempts=job.attempts,

@@ -17,6 +17,7 @@ from app.tables import Event, Job, Model
 from app.tables.base import new_id
 from app.tables.job import JobKind, JobState
 from app.trust.scopes import Scope
+from app.worker.job_records import end_job
 from unlearning.catalog import methods
 
 RETRY_AFTER_SECONDS = 1
@@ -46,16 +47,15 @@ def queue_update(work: Work, name: str) -> Answer:
 
 
 def cancel(work: Work, job_id: uuid.UUID) -> Answer:
-    """Cancel an update that waits, or ask the worker to stop one that runs."""
+    """Cancel a job that waits in the queue, or ask the worker to stop one that runs."""
     job, model = _visible(work, job_id)
     work.caller.require(Scope.MODELS_WRITE, model.name)
     repository.lock(work.session, job)
-    if job.kind is not JobKind.UPDATE:
+    if not job.kind.waits_in_queue:
         raise JobNotCancellableError(job)
     match job.state:
         case JobState.QUEUED:
-            job.finished_at = work.now
-            _change_state(work, job, JobState.CANCELLED, "Cancelled by the client.")
+            end_job(work.session, job, JobState.CANCELLED, "Cancelled by the client.", work.now)
             return Answer(JobRead.of(job, model.name), 200)
         case JobState.RUNNING:
             _change_state(work, job, JobState.CANCELLING, "The client asked for it to be cancelled.")

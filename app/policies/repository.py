@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.tables import ApiKey, PolicyChange
 
-Changes = Sequence[Row[tuple[PolicyChange, str]]]
+Changes = Sequence[Row[PolicyChange, str]]
 """Changes, each with the name of the key that made it."""
 
 

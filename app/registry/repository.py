@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.paging import Cursor, Page, page_of
 from app.registry.errors import ModelNotFoundError, VersionNotFoundError
 from app.tables import Job, Model, Version
-from app.tables.job import JobState
+from app.tables.job import JobKind, JobState
 from app.tables.version import VersionOrigin
 
 ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
@@ -76,8 +76,9 @@ def list_versions(
 
 
 def has_active_job(session: Session, model: Model) -> bool:
-    """Tell whether a worker is at work on a model."""
-    query = select(exists().where(Job.model_id == model.id, Job.state.in_(ACTIVE)))
+    """Tell whether a worker is at work on a model that may change it."""
+    changing = [kind for kind in JobKind if kind.changes_model]
+    query = select(exists().where(Job.model_id == model.id, Job.state.in_(ACTIVE), Job.kind.in_(changing)))
     return session.execute(query).scalar_one()
 
 

@@ -8,26 +8,42 @@ from pathlib import Path
 from app.database import database_now
 from app.runtime import Runtime
 from app.tables.job import JobKind
-from app.worker.claims import Assignment, resume
+from app.worker.claims import Assignment, resume, urgent_work_waits
 from app.worker.executor import Executor, Running
 from app.worker.heartbeat import Heartbeat
 from app.worker.job_records import record_progress
 from app.worker.leases import CancelledMeanwhileError, LeaseLostError, hold
 from app.worker.outages import OUTAGE, through_outages
 from app.worker.publication import ParentMovedError, keep_for_review, publish
+from app.worker.reference_keeping import discard_damaged, keep_reference
 from app.worker.settlement import (
     release,
+    settle_audit,
     settle_bad_targets,
     settle_cancellation,
     settle_failure,
     settle_nothing_to_do,
+    settle_references,
 )
-from app.worker.task import Failure, FailureKind, Finished, Progress, Workplace
+from app.worker.task import (
+    Failure,
+    FailureKind,
+    Finished,
+    Message,
+    Progress,
+    ReferenceDamaged,
+    ReferenceStaged,
+    Workplace,
+)
 
 PUMP_SECONDS = 0.1
 """Longest wait for a message before looking at the clock, the lease and the stop signal."""
 
+GIVE_WAY_SECONDS = 0.5
+"""Pause between looks for work that a job of low priority must give way to."""
+
 STOPPED = "Its worker was stopped; it is tried again."
+GAVE_WAY = "It gave way to other work; what it has trained is kept, and the rest is tried again."
 PARENT_MOVED = "The model got a newer version meanwhile; it is tried again on that one."
 
 logger = logging.getLogger(__name__)
@@ -35,6 +51,10 @@ logger = logging.getLogger(__name__)
 
 class _StoppedError(Exception):
     """The worker shall stop, so the job is given back."""
+
+
+class _GaveWayError(Exception):
+    """More urgent work waits than this job is."""
 
 
 class Attempt:
@@ -53,6 +73,7 @@ class Attempt:
         self._assignment = assignment
         self._heartbeat = heartbeat
         self._stop = stop
+        self._next_look = 0.0
 
     def run(self) -> Assignment | None:
         """Run the job and settle it; return what is left of it once cancelled requests have gone.
@@ -67,6 +88,8 @@ class Attempt:
             return through_outages(self._without_cancelled, self._heartbeat.lost)
         except _StoppedError:
             self._release(STOPPED)
+        except _GaveWayError:
+            self._release(GAVE_WAY)
         except ParentMovedError:
             self._release(PARENT_MOVED)
         except OSError as error:
@@ -82,15 +105,14 @@ class Attempt:
             cache_dir=settings.cache_dir,
             staging=staging,
             memory_bytes=settings.job_memory_bytes,
-            on_inconclusive=settings.on_inconclusive,
         )
         running = self._executor.submit(self._assignment.task, workplace)
         try:
-            return self._pump(running)
+            return self._pump(running, staging)
         finally:
             running.cancel()
 
-    def _pump(self, running: Running) -> Finished | Failure:
+    def _pump(self, running: Running, staging: Path) -> Finished | Failure:
         seconds = self._runtime.settings.job_timeout_seconds
         deadline = time.monotonic() + seconds
         while True:
@@ -105,10 +127,31 @@ class Attempt:
                 raise CancelledMeanwhileError
             if isinstance(message, Failure):
                 return message
-            if isinstance(message, Progress):
-                self._note(message)
+            self._take(message, staging)
             if time.monotonic() >= deadline:
                 return Failure(FailureKind.TIMEOUT, f"It ran for longer than {seconds:g} seconds.")
+            self._give_way()
+
+    def _take(self, message: Message | None, staging: Path) -> None:
+        """Take note of what a job under way tells. References are kept at once: no end of the job can lose them."""
+        if isinstance(message, Progress):
+            self._note(message)
+        elif isinstance(message, ReferenceStaged):
+            keep_reference(self._runtime, self._assignment, message, staging)
+        elif isinstance(message, ReferenceDamaged):
+            discard_damaged(self._runtime, self._assignment, message)
+
+    def _give_way(self) -> None:
+        if self._assignment.task.kind is not JobKind.REFERENCE or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + GIVE_WAY_SECONDS
+        try:
+            with self._runtime.database.read() as session:
+                urgent = urgent_work_waits(session)
+        except OUTAGE:
+            return  # a database that is away has no work to hand out
+        if urgent:
+            raise _GaveWayError
 
     def _note(self, progress: Progress) -> None:
         note = {
@@ -133,12 +176,17 @@ class Attempt:
 
     def _conclude(self, finished: Finished, staging: Path) -> None:
         database, assignment, lost = self._runtime.database, self._assignment, self._heartbeat.lost
-        if finished.candidate is not None and finished.passed:
+        audit, kind = finished.audit, assignment.task.kind
+        if audit is not None:
+            through_outages(lambda: settle_audit(database, assignment, audit), lost)
+        elif kind is JobKind.REFERENCE:
+            through_outages(lambda: settle_references(database, assignment), lost)
+        elif finished.candidate is not None and finished.passed:
             number = publish(self._runtime, assignment, finished, staging, lost)
             logger.info("Job %s published version %s.", assignment.lease.job_id, number)
         elif finished.rungs:
             keep_for_review(self._runtime, assignment, finished, staging, lost)
-        elif assignment.task.kind is JobKind.UPDATE:
+        elif kind is JobKind.UPDATE:
             through_outages(lambda: settle_nothing_to_do(database, assignment), lost)
         else:
             through_outages(lambda: settle_bad_targets(database, assignment, finished), lost)
@@ -159,4 +207,4 @@ class Attempt:
         if not settle_cancellation(database, self._assignment):
             return None
         self._heartbeat.cancelled.clear()
-        return resume(database, self._assignment.lease)
+        return resume(database, self._runtime.settings, self._assignment.lease)

@@ -20,8 +20,8 @@ from multiprocessing.process import parent_process
 from pathlib import Path
 from typing import Self
 
-from app.worker.child_job import JobFailedError, execute
-from app.worker.task import Failure, FailureKind, Finished, JobTask, Progress, Workplace
+from app.worker.child_job import JobFailedError, Tell, execute
+from app.worker.task import Failure, FailureKind, Finished, JobTask, Message, Progress, Workplace
 from models.contracts import Progress as Report
 from models.errors import ModelsError
 from unlearning.errors import UnlearningError
@@ -41,16 +41,22 @@ def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides.
     if workplace.memory_bytes is not None:
         limit_memory(workplace.memory_bytes)
-    with Reporter(connection.send) as report:
-        outcome = run(task, workplace, report)
+    sending = threading.Lock()
+
+    def send(message: Message) -> None:
+        with sending:  # the reporter's thread sends too
+            connection.send(message)
+
+    with Reporter(send) as report:
+        outcome = run(task, workplace, report, send)
     connection.send(outcome)
     connection.close()
 
 
-def run(task: JobTask, workplace: Workplace, report: Report) -> Finished | Failure:
+def run(task: JobTask, workplace: Workplace, report: Report, tell: Tell) -> Finished | Failure:
     """Do the job and turn every way of failing into a `Failure`."""
     try:
-        return execute(task, workplace, report)
+        return execute(task, workplace, report, tell)
     except JobFailedError as error:
         return Failure(
             error.kind,
@@ -59,6 +65,7 @@ def run(task: JobTask, workplace: Workplace, report: Report) -> Finished | Failu
             bad_targets=error.bad_targets,
             rungs=error.rungs,
             plan=error.plan,
+            skipped=error.skipped,
         )
     except (UnlearningError, ModelsError) as error:
         return Failure(FailureKind.METHOD, str(error), traceback_digest=_log_traceback(error))

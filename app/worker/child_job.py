@@ -3,21 +3,33 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from app.storage import Storage
 from app.tables.job import JobKind
 from app.worker.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate
+from app.worker.child_references import StoredReferences
 from app.worker.derivation import INDEX_NAME, derive_without
-from app.worker.task import FailureKind, Finished, JobTask, RequestTarget, Stored, Workplace
+from app.worker.making import describe_making
+from app.worker.task import (
+    FailureKind,
+    Finished,
+    JobTask,
+    ReferenceDamaged,
+    ReferenceStaged,
+    RequestTarget,
+    Stored,
+    Workplace,
+)
 from models.checkpoint import read_manifest, verify_directory
 from models.contracts import FamilyRuntime, ForgetSet, Progress
 from models.errors import CheckpointError, DatasetError
 from models.families import get_family
 from models.id_index import IdIndex
+from unlearning.audits.independent import judge_candidate
 from unlearning.audits.policy import AuditPolicy
-from unlearning.audits.references import InMemoryReferences
-from unlearning.errors import PlanningError
+from unlearning.audits.references import ReferenceTrainer
+from unlearning.errors import MissingReferenceError, PlanningError
 from unlearning.pipeline import PipelineResult, RungResult, run_plan, run_update
 from unlearning.planner import Plan, PlanInput, make_plan
 from unlearning.targets import TARGET, missing_ids, resolve_target
@@ -34,6 +46,7 @@ class JobFailedError(Exception):
         bad_targets: dict[str, str] | None = None,
         rungs: tuple[dict[str, Any], ...] = (),
         plan: dict[str, Any] | None = None,
+        skipped: tuple[dict[str, Any], ...] = (),
     ) -> None:
         super().__init__(reason)
         self.kind = kind
@@ -41,6 +54,11 @@ class JobFailedError(Exception):
         self.bad_targets = bad_targets
         self.rungs = rungs
         self.plan = plan
+        self.skipped = skipped
+
+
+Tell = Callable[[ReferenceStaged | ReferenceDamaged], None]
+"""Sends the worker what it must act on while the job runs."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,8 @@ class _Inputs:
     parent: Path
     learned: Path
     head: Path
+    candidate: Path | None
+    """What an audit judges."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,7 @@ class _Resolved:
     bad_targets: dict[str, str]
 
 
-def execute(task: JobTask, workplace: Workplace, report: Progress) -> Finished:
+def execute(task: JobTask, workplace: Workplace, report: Progress, tell: Tell) -> Finished:
     """Do the job; its files are in `workplace.staging` afterwards.
 
     Raises:
@@ -74,8 +94,15 @@ def execute(task: JobTask, workplace: Workplace, report: Progress) -> Finished:
     """
     report("reading", 0, 1)
     inputs = _fetch(task, workplace)
-    work = _unlearn if task.kind is JobKind.UNLEARN else _update
-    return work(task, workplace, inputs, report)
+    match task.kind:
+        case JobKind.UNLEARN:
+            return _unlearn(task, workplace, inputs, report, tell)
+        case JobKind.UPDATE:
+            return _update(task, workplace, inputs, report)
+        case JobKind.AUDIT:
+            return _audit(task, workplace, inputs, report, tell)
+        case JobKind.REFERENCE:
+            return _train_references(task, workplace, inputs, report, tell)
 
 
 def _fetch(task: JobTask, workplace: Workplace) -> _Inputs:
@@ -87,10 +114,18 @@ def _fetch(task: JobTask, workplace: Workplace) -> _Inputs:
         _compare(parent, task.parent, f"Version {task.parent.number} of the model", read=read_manifest)
         learned = _snapshot(storage, task.snapshot)
         head = learned if task.head == task.snapshot else _snapshot(storage, task.head)
+        candidate = _fetch_candidate(storage, task.candidate) if task.candidate is not None else None
     except OSError as error:
         reason = f"The storage could not be read ({type(error).__name__})."
         raise JobFailedError(FailureKind.STORAGE, reason) from error
-    return _Inputs(parent, learned, head)
+    return _Inputs(parent, learned, head, candidate)
+
+
+def _fetch_candidate(storage: Storage, stored: Stored) -> Path:
+    directory = storage.materialise(stored.location)
+    what = f"Version {stored.number} of the model" if stored.number else "The uploaded checkpoint"
+    _compare(directory, stored, what, read=read_manifest)
+    return directory
 
 
 def _snapshot(storage: Storage, stored: Stored) -> Path:
@@ -110,7 +145,7 @@ def _compare(directory: Path, stored: Stored, what: str, *, read: Callable[[Path
         )
 
 
-def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress) -> Finished:
+def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress, tell: Tell) -> Finished:
     resolved = _resolve(task, inputs)
     if len(resolved.bad_targets) == len(task.targets):
         return Finished(None, False, resolved.bad_targets, (), (), None)
@@ -124,18 +159,24 @@ def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progr
         resolved.forget,
         plan,
         reload=lambda: runtime.load_model(inputs.parent),
-        policy=AuditPolicy.model_validate({"on_inconclusive": workplace.on_inconclusive}),
-        references=InMemoryReferences(),
+        policy=AuditPolicy.model_validate(task.policy),
+        references=StoredReferences(task, workplace, runtime, resolved.forget.record_ids, tell),
         seed=task.seed,
         progress=report,
     )
     rungs = tuple(_rung_json(rung) for rung in result.rungs)
+    skipped = tuple({"method": rung.method, "reason": rung.reason} for rung in result.skipped)
     described = plan.model_dump(mode="json")
     made = _publishable(result) or result.best
     if made is None:
-        reason = " ".join(f"{rung.method}: {rung.failure}" for rung in result.rungs)
+        failures = [f"{rung.method}: {rung.failure}" for rung in result.rungs]
         raise JobFailedError(
-            FailureKind.METHOD, reason, bad_targets=resolved.bad_targets, rungs=rungs, plan=described
+            FailureKind.METHOD,
+            " ".join([*failures, *(f"{rung.method}: {rung.reason}" for rung in result.skipped)]),
+            bad_targets=resolved.bad_targets,
+            rungs=rungs,
+            plan=described,
+            skipped=skipped,
         )
     report("writing", 0, 1)
     candidate = _stage(task, workplace, inputs, *made, resolved.forgotten)
@@ -146,6 +187,7 @@ def _unlearn(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progr
         forgotten=resolved.forgotten,
         rungs=rungs,
         plan=described,
+        skipped=skipped,
     )
 
 
@@ -209,6 +251,7 @@ def _plan(task: JobTask, resolved: _Resolved, architecture: Mapping[str, Any]) -
                     "guarantee": task.guarantee,
                     "method": task.method,
                     "parameters": task.parameters,
+                    "allow_retrain": task.policy.get("allow_retrain", True),
                 }
             )
         )
@@ -257,7 +300,8 @@ def _stage(
 def _candidate(task: JobTask, workplace: Workplace, model: Any, **fields: Any) -> Candidate:
     directory = workplace.staging / VERSION_PART
     directory.mkdir()
-    get_family(task.family).runtime().save_model(model, directory)
+    runtime = get_family(task.family).runtime()
+    runtime.save_model(model, directory)
     manifest = read_manifest(directory)
     return Candidate(
         parent_version=task.parent.number,
@@ -265,6 +309,7 @@ def _candidate(task: JobTask, workplace: Workplace, model: Any, **fields: Any) -
         manifest=manifest.to_json(),
         digest=manifest.digest,
         size=manifest.size,
+        making=describe_making(runtime.describe(model)),
         **fields,
     )
 
@@ -303,6 +348,73 @@ def _update(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progre
     except OSError as error:
         raise _write_error(error) from error
     return Finished(candidate, True, {}, (), (), None)
+
+
+def _audit(task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress, tell: Tell) -> Finished:
+    """Judge a candidate that this job did not make."""
+    forget = _audited_set(task, inputs)
+    runtime = get_family(task.family).runtime()
+    model, data = _load(runtime, inputs.parent, inputs.learned)
+    try:
+        candidate = runtime.load_model(cast("Path", inputs.candidate))
+    except CheckpointError as error:
+        raise JobFailedError(FailureKind.INPUT, f"What is to be judged does not load: {error}") from error
+    architectures = [str(runtime.describe(loaded)["architecture"]) for loaded in (model, candidate)]
+    if architectures[0] != architectures[1]:
+        reason = f"The original is of the architecture {architectures[0]}, what is to be judged of {architectures[1]}."
+        raise JobFailedError(FailureKind.INPUT, reason)
+    audit = judge_candidate(
+        runtime,
+        model,
+        candidate,
+        data,
+        forget,
+        reload=lambda: runtime.load_model(inputs.parent),
+        policy=AuditPolicy.model_validate(task.policy),
+        references=StoredReferences(task, workplace, runtime, forget.record_ids, tell),
+        seed=task.seed,
+        progress=report,
+    )
+    return Finished(None, True, {}, (), (), None, audit=audit.model_dump(mode="json"))
+
+
+def _audited_set(task: JobTask, inputs: _Inputs) -> ForgetSet:
+    """Find the records that an audit asks about, in what the original has learned."""
+    [request] = task.targets
+    with IdIndex.open(inputs.learned / INDEX_NAME) as learned:
+        if (problem := _problem(request, learned, learned)) is not None:
+            raise JobFailedError(FailureKind.INPUT, problem)
+        return resolve_target(learned, TARGET.validate_python(request.target))
+
+
+def _train_references(
+    task: JobTask, workplace: Workplace, inputs: _Inputs, report: Progress, tell: Tell
+) -> Finished:
+    """Train what later audits will compare with; those that are there already cost nothing."""
+    runtime = get_family(task.family).runtime()
+    model, data = _load(runtime, inputs.parent, inputs.learned)
+    forget = _audited_set(task, inputs) if task.targets else ForgetSet()
+    # Nobody waits for it, so it takes the time it takes.
+    policy = AuditPolicy.model_validate({**task.policy, "reference": "always"})
+    trainer = ReferenceTrainer(
+        runtime,
+        lambda: model,
+        data,
+        forget,
+        policy,
+        StoredReferences(task, workplace, runtime, forget.record_ids, tell),
+        seed=task.seed,
+        progress=report,
+    )
+    try:
+        if task.targets:
+            trainer.retrained()
+        else:
+            for _ in trainer.shadows(data):
+                pass  # kept as soon as it is trained; only one is held in memory at a time
+    except MissingReferenceError as error:
+        raise JobFailedError(FailureKind.METHOD, str(error)) from error
+    return Finished(None, True, {}, (), (), None)
 
 
 def _write_error(error: OSError) -> JobFailedError:

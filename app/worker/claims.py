@@ -4,6 +4,9 @@ A claim is one short transaction. It takes the model with the oldest waiting wor
 the waiting forget requests that ask for the same as the oldest one into a new job; a queued update job waits in
 the same line by its age. PostgreSQL workers step over each other's models (`SKIP LOCKED`), SQLite has one writer
 at a time, and on both a unique index admits one active job per model, whatever else should fail.
+
+Jobs that only read a model need not have it to themselves. Audits wait in the same line, by their age; references
+are trained when nothing else waits. Both kinds lock their own row and no model's.
 """
 
 import datetime as dt
@@ -18,16 +21,21 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, database_now
 from app.forget_requests.states import change_status
+from app.policies.effective import effective_policy
 from app.settings import Settings
-from app.tables import Dataset, ForgetRequest, Job, Model, Snapshot, Version
+from app.tables import AuditRun, Dataset, ForgetRequest, Job, Model, Snapshot, Version
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
 from app.worker.leases import ACTIVE, Lease, hold
+from app.worker.reference_rows import known_references, reference_root
 from app.worker.task import JobTask, RequestTarget, Stored
 from unlearning.planner import AUTO
 
 SEED_BITS = 31
+CHANGING = tuple(kind for kind in JobKind if kind.changes_model)
+UPLOADED = 0
+"""In place of a version's number, for a checkpoint that never becomes one."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +58,39 @@ def work_waits(session: Session) -> bool:
     """Tell whether there may be something to claim or to reap; a look that takes no lock."""
     now = database_now(session)
     expired = exists().where(Job.state.in_(ACTIVE), Job.lease_expires_at <= now)
-    claimable = exists().where(Model.id == _waiting().c.model_id, ~_model_is_busy())
-    return session.execute(select(or_(expired, claimable))).scalar_one()
+    reading = exists().where(*_queued(JobKind.AUDIT, JobKind.REFERENCE))
+    return session.execute(select(or_(expired, _claimable(), reading))).scalar_one()
+
+
+def urgent_work_waits(session: Session) -> bool:
+    """Tell whether anything waits that training references ahead of time must give way to."""
+    return session.execute(select(or_(_claimable(), exists().where(*_queued(JobKind.AUDIT))))).scalar_one()
 
 
 def claim(database: Database, settings: Settings, owner: str) -> Assignment | None:
     """Take the job that has waited longest; None where there is nothing to do, or another worker was faster."""
     try:
         with database.write() as session:
-            model = _next_model(session)
-            if model is None:
-                return None
             now = database_now(session)
-            job = _next_job(session, model, settings.max_coalesced, now)
-            if job is None:
+            found = (
+                _next_audit(session)
+                or _next_change(session, settings.max_coalesced, now)
+                or _next_reading(session, JobKind.AUDIT)
+                or _next_reading(session, JobKind.REFERENCE)
+            )
+            if found is None:
                 return None
+            job, model = found
             _lease(job, owner, now, settings.lease_seconds)
             session.flush()
-            return _assignment(session, job, model)
+            return _assignment(session, job, model, settings)
     except IntegrityError:
         # Another worker's claim of the same model was committed after we had looked for active jobs: the
         # unique index stopped ours. The next look finds out what is left to do.
         return None
 
 
-def resume(database: Database, lease: Lease) -> Assignment:
+def resume(database: Database, settings: Settings, lease: Lease) -> Assignment:
     """Describe a job that is held already anew, after some of its requests have left it.
 
     Raises:
@@ -82,20 +98,63 @@ def resume(database: Database, lease: Lease) -> Assignment:
     """
     with database.write() as session:
         job = hold(session, lease)
-        return _assignment(session, job, session.get_one(Model, job.model_id))
+        return _assignment(session, job, session.get_one(Model, job.model_id), settings)
+
+
+def _claimable() -> ColumnElement[bool]:
+    """Tell whether work waits that changes a model, and none such is done on it."""
+    return exists().where(Model.id == _waiting().c.model_id, ~_model_is_busy())
+
+
+def _queued(*kinds: JobKind) -> tuple[ColumnElement[bool], ...]:
+    return Job.state == JobState.QUEUED, Job.kind.in_(kinds)
+
+
+def _next_audit(session: Session) -> tuple[Job, Model] | None:
+    """Take the oldest audit if it has waited longer than everything that changes a model."""
+    waiting = _waiting()
+    since = select(func.min(waiting.c.created_at)).join(Model, Model.id == waiting.c.model_id)
+    oldest_change = since.where(~_model_is_busy()).scalar_subquery()
+    oldest_audit = select(func.min(Job.created_at)).where(*_queued(JobKind.AUDIT)).scalar_subquery()
+    # Where nothing that changes a model waits, the comparison is with NULL: the audit then comes after the look at it.
+    if not session.execute(select(oldest_audit < oldest_change)).scalar_one():
+        return None
+    return _next_reading(session, JobKind.AUDIT)
+
+
+def _next_reading(session: Session, kind: JobKind) -> tuple[Job, Model] | None:
+    """Lock and begin the oldest queued job of a kind that only reads; one that another worker looks at is left out."""
+    job = session.scalars(
+        select(Job)
+        .where(*_queued(kind))
+        .order_by(Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, key_share=True)
+    ).one_or_none()
+    if job is None:
+        return None
+    job.state = JobState.RUNNING
+    job.attempts += 1
+    return job, session.get_one(Model, job.model_id)
+
+
+def _next_change(session: Session, most: int, now: dt.datetime) -> tuple[Job, Model] | None:
+    model = _next_model(session)
+    job = _next_job(session, model, most, now) if model is not None else None
+    return (job, model) if job is not None and model is not None else None
 
 
 def _waiting() -> Subquery:
-    """All waiting work: whose it is and since when."""
+    """All waiting work that changes a model: whose it is and since when."""
     requests = select(ForgetRequest.model_id, ForgetRequest.created_at).where(
         ForgetRequest.status == RequestStatus.PENDING
     )
-    updates = select(Job.model_id, Job.created_at).where(Job.state == JobState.QUEUED)
+    updates = select(Job.model_id, Job.created_at).where(*_queued(JobKind.UPDATE))
     return union_all(requests, updates).subquery("waiting")
 
 
 def _model_is_busy() -> ColumnElement[bool]:
-    return exists().where(Job.model_id == Model.id, Job.state.in_(ACTIVE))
+    return exists().where(Job.model_id == Model.id, Job.state.in_(ACTIVE), Job.kind.in_(CHANGING))
 
 
 def _next_model(session: Session) -> Model | None:
@@ -121,7 +180,7 @@ def _next_job(session: Session, model: Model, most: int, now: dt.datetime) -> Jo
     requests = _next_group(session, model, most)
     queued = session.scalars(
         select(Job)
-        .where(Job.model_id == model.id, Job.state == JobState.QUEUED)
+        .where(Job.model_id == model.id, *_queued(JobKind.UPDATE))
         .with_for_update(skip_locked=True, key_share=True)
     ).one_or_none()
     if queued is not None and (not requests or queued.created_at < requests[0].created_at):
@@ -173,8 +232,10 @@ def _lease(job: Job, owner: str, now: dt.datetime, seconds: float) -> None:
     job.seed = secrets.randbits(SEED_BITS)
 
 
-def _assignment(session: Session, job: Job, model: Model) -> Assignment:
-    version = session.get_one(Version, (model.id, model.latest_version))
+def _assignment(session: Session, job: Job, model: Model, settings: Settings) -> Assignment:
+    audit = _audit_of(session, job)
+    number = audit.parent_version if audit is not None else model.latest_version
+    version = session.get_one(Version, (model.id, number))
     dataset = session.get_one(Dataset, model.dataset_id)
     requests = session.scalars(
         select(ForgetRequest)
@@ -182,23 +243,53 @@ def _assignment(session: Session, job: Job, model: Model) -> Assignment:
         .order_by(ForgetRequest.created_at, ForgetRequest.id)
     ).all()
     job.parent_version = version.number
+    job.policy = effective_policy(session, settings, model).policy.model_dump(mode="json")
     if job.lease_token is None or job.seed is None:
         raise RuntimeError(f"job {job.id} was never leased")
     first = requests[0] if requests else None
+    learned = _stored(session, dataset, version.snapshot)
     task = JobTask(
         job_id=str(job.id),
         kind=job.kind,
         family=model.family,
         parent=Stored(version.number, version.location, version.digest),
-        snapshot=_stored(session, dataset, version.snapshot),
-        head=_stored(session, dataset, dataset.head_snapshot),
-        targets=tuple(RequestTarget(str(request.id), request.target) for request in requests),
+        snapshot=learned,
+        head=_stored(session, dataset, dataset.head_snapshot) if job.kind.changes_model else learned,
+        targets=_targets(job, audit, requests),
         guarantee=first.guarantee if first is not None else "any",
         method=first.method if first is not None else AUTO,
         parameters=first.parameters if first is not None else {},
         seed=job.seed,
+        policy=job.policy,
+        references=known_references(session, dataset.id),
+        reference_root=reference_root(dataset.id),
+        candidate=_candidate(session, model, audit) if audit is not None else None,
     )
     return Assignment(Lease(job.id, job.lease_token), model.id, model.name, dataset.id, task)
+
+
+def _audit_of(session: Session, job: Job) -> AuditRun | None:
+    if job.kind is not JobKind.AUDIT:
+        return None
+    return session.scalars(select(AuditRun).where(AuditRun.job_id == job.id)).one()
+
+
+def _targets(
+    job: Job, audit: AuditRun | None, requests: Sequence[ForgetRequest]
+) -> tuple[RequestTarget, ...]:
+    if audit is not None:
+        return (RequestTarget(str(audit.id), audit.target),)
+    if job.kind is JobKind.REFERENCE:
+        target = (job.asked or {}).get("target")
+        return (RequestTarget(str(job.id), target),) if target is not None else ()
+    return tuple(RequestTarget(str(request.id), request.target) for request in requests)
+
+
+def _candidate(session: Session, model: Model, audit: AuditRun) -> Stored:
+    if audit.candidate_version is None:
+        return Stored(UPLOADED, str(audit.location), str(audit.digest))
+    version = session.get_one(Version, (model.id, audit.candidate_version))
+    return Stored(version.number, version.location, version.digest)
 
 
 def _stored(session: Session, dataset: Dataset, number: int) -> Stored:

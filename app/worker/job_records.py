@@ -4,12 +4,13 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.tables import Event, ForgetRequest, Job
+from app.tables import AuditRun, Event, ForgetRequest, Job
 from app.tables.forget_request import RequestStatus
-from app.tables.job import JobState
+from app.tables.job import JobKind, JobState
+from app.worker.task import Failure, Finished
 
 MAX_REASON = 2000
 """Characters of a reason that the tables keep."""
@@ -33,22 +34,31 @@ def end_job(session: Session, job: Job, state: JobState, reason: str, now: dt.da
     job.lease_expires_at = None
     if state is not JobState.QUEUED:
         job.finished_at = now
+        _erase_targets(session, job)
     session.add(
         Event(job_id=job.id, type="status", status=state.value, reason=reason[:MAX_REASON], created_at=now)
     )
 
 
+def _erase_targets(session: Session, job: Job) -> None:
+    """Forget the ids that an audit or a reference job was about: once it has ended, nobody needs them again."""
+    if job.asked is not None:
+        job.asked = {**job.asked, "target": None}
+    if job.kind is JobKind.AUDIT:
+        session.execute(update(AuditRun).where(AuditRun.job_id == job.id).values(target=None))
+
+
 def record_rungs(
     session: Session,
     job: Job,
-    plan: dict[str, Any] | None,
-    rungs: Sequence[dict[str, Any]],
+    tried: Finished | Failure,
     now: dt.datetime,
     **outcome: Any,
 ) -> None:
-    """Keep what a job planned and measured, each rung as an event too."""
-    job.plan = plan
-    job.outcome = {"rungs": list(rungs), **outcome}
+    """Keep what a job planned, measured and left out, each rung as an event too."""
+    job.plan = tried.plan
+    rungs, skipped = list(tried.rungs), list(tried.skipped)
+    job.outcome = {"rungs": rungs, "skipped": skipped, **outcome}
     session.add_all(
         Event(
             job_id=job.id,

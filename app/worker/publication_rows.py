@@ -90,6 +90,8 @@ def enter_version(
     change_status(session, locked.requests, RequestStatus.COMPLETED, told, now, details={"version": number})
     job.produced_version = number
     end_job(session, job, JobState.COMPLETED, f"Version {number} was published.", now)
+    for location in sorted(placed.locations.values()):
+        claim_location(session, location)
     session.flush()  # certificates refer to the version; and the log's lock is the last one
     enter_seal(session, model.id, sealed, [request.id for request in locked.requests], states, now)
     return number

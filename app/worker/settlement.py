@@ -10,11 +10,13 @@
 | the worker is stopped, or the model has a newer version | pending again | all pending again       |
 | no method passed its audit               | needs_review           | all needs_review               |
 
-An update job is queued again where requests would be pending again. Locks are taken in the order of `app.locks`.
+A job that waits in a queue of its own (an update, an audit, one that trains references) is queued again where
+requests would be pending again. Locks are taken in the order of `app.locks`.
 """
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -23,7 +25,7 @@ from app.database import Database, database_now
 from app.forget_requests.states import change_status
 from app.locks import lock_job, lock_model
 from app.settings import Settings
-from app.tables import ForgetRequest, Job
+from app.tables import AuditRun, ForgetRequest, Job
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
 from app.worker.claims import Assignment
@@ -63,7 +65,7 @@ def settle_failure(database: Database, assignment: Assignment, failure: Failure,
     """
 
     def settle(session: Session, job: Job, now: dt.datetime) -> None:
-        record_rungs(session, job, failure.plan, failure.rungs, now)
+        record_rungs(session, job, failure, now)
         job.traceback_digest = failure.traceback_digest
         fail_bad_targets(session, job, failure.bad_targets or {}, now)
         if failure.kind.is_death:
@@ -109,7 +111,7 @@ def release(database: Database, assignment: Assignment, reason: str) -> None:
     def settle(session: Session, job: Job, now: dt.datetime) -> None:
         requests = _without_cancelled(session, job, now)
         change_status(session, requests, RequestStatus.PENDING, reason, now)
-        if job.kind is JobKind.UPDATE and job.state is not JobState.CANCELLING:
+        if job.kind.waits_in_queue and job.state is not JobState.CANCELLING:
             job.attempts -= 1
             _queue_again(session, job, reason, now)
         else:
@@ -148,9 +150,40 @@ def settle_review(database: Database, assignment: Assignment, finished: Finished
         requests = running_requests(session, job)
         candidate = finished.candidate.model_dump(mode="json") if finished.candidate is not None else None
         served = [str(request.id) for request in requests]
-        record_rungs(session, job, finished.plan, finished.rungs, now, candidate=candidate, served=served)
+        record_rungs(session, job, finished, now, candidate=candidate, served=served)
         change_status(session, requests, RequestStatus.NEEDS_REVIEW, reason, now)
         end_job(session, job, JobState.NEEDS_REVIEW, reason, now)
+
+    _fenced(database, assignment, settle)
+
+
+def settle_audit(database: Database, assignment: Assignment, audit: dict[str, Any]) -> None:
+    """Keep what an audit without unlearning has measured.
+
+    Raises:
+        LeaseLostError: The job is another worker's by now.
+        CancelledMeanwhileError: Nobody wants the result any more.
+    """
+
+    def settle(session: Session, job: Job, now: dt.datetime) -> None:
+        if job.state is JobState.CANCELLING:
+            raise CancelledMeanwhileError
+        run = session.scalars(select(AuditRun).where(AuditRun.job_id == job.id)).one()
+        run.result, run.verdict = audit, str(audit["verdict"])
+        end_job(session, job, JobState.COMPLETED, f"The audit's verdict is {run.verdict}.", now)
+
+    _fenced(database, assignment, settle)
+
+
+def settle_references(database: Database, assignment: Assignment) -> None:
+    """End a job that has trained what it was asked for; its references were kept one by one.
+
+    Raises:
+        LeaseLostError: The job is another worker's by now.
+    """
+
+    def settle(session: Session, job: Job, now: dt.datetime) -> None:
+        end_job(session, job, JobState.COMPLETED, "The references are there.", now)
 
     _fenced(database, assignment, settle)
 
@@ -191,7 +224,7 @@ def _settle_death(
     session: Session, job: Job, reason: str, state: JobState, settings: Settings, now: dt.datetime
 ) -> None:
     requests = _without_cancelled(session, job, now)
-    if job.kind is JobKind.UPDATE and job.state is JobState.RUNNING and job.attempts < settings.max_attempts:
+    if job.kind.waits_in_queue and job.state is JobState.RUNNING and job.attempts < settings.max_attempts:
         _queue_again(session, job, reason, now)
         return
     for request in requests:
@@ -226,9 +259,11 @@ def _without_cancelled(session: Session, job: Job, now: dt.datetime) -> list[For
 
 
 def _queue_again(session: Session, job: Job, reason: str, now: dt.datetime) -> None:
-    """Queue an update job again, unless a later one waits already and will do the same work."""
-    later = select(exists().where(Job.model_id == job.model_id, Job.state == JobState.QUEUED))
-    if session.execute(later).scalar_one():
+    """Queue a job again, unless it is an update and a later one waits already and will do the same work."""
+    later = select(
+        exists().where(Job.model_id == job.model_id, Job.state == JobState.QUEUED, Job.kind == JobKind.UPDATE)
+    )
+    if job.kind is JobKind.UPDATE and session.execute(later).scalar_one():
         end_job(session, job, JobState.ABANDONED, f"{reason} A later update job does its work.", now)
     else:
         end_job(session, job, JobState.QUEUED, f"{reason} It is tried again.", now)

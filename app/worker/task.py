@@ -1,7 +1,7 @@
 """What a worker and a job's process tell each other: plain values that pickle, on any executor. Torch-free."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ class RequestTarget:
 
 
 @dataclass(frozen=True)
+class KnownReference:
+    """A model in the storage that audits may compare with, under the key that says what it depends on."""
+
+    id: str
+    data: str
+    recipe: str
+    seed: int
+    location: str
+    digest: str
+    """SHA-256 of its manifest: what is found there must agree with it."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class JobTask:
     """Everything a job's process must know; nothing in it is a handle of the worker's."""
 
@@ -41,11 +55,19 @@ class JobTask:
     head: Stored
     """The dataset's newest snapshot; may be the same one."""
     targets: tuple[RequestTarget, ...]
-    """Empty for an update job."""
+    """What an `unlearn` job forgets, what an `audit` job asks about; a `reference` job may have one, an update none."""
     guarantee: str
     method: str
     parameters: dict[str, Any]
     seed: int
+    policy: dict[str, Any] = field(default_factory=dict)
+    """`unlearning.audits.policy.AuditPolicy`, the fields that are not its defaults at least."""
+    references: tuple[KnownReference, ...] = ()
+    """Every reference over the same dataset."""
+    reference_root: str = "references"
+    """Below it the job names places of new references."""
+    candidate: Stored | None = None
+    """What an `audit` job judges; its number is 0 for an uploaded checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,6 @@ class Workplace:
     staging: Path
     """An empty directory that the worker sees too: local, or on a shared file system for a cluster."""
     memory_bytes: int | None
-    on_inconclusive: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,31 @@ class Progress:
     step: int
     of: int
     seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class ReferenceStaged:
+    """A reference was trained. Its files lie in the staging directory and shall be kept."""
+
+    part: str
+    """Its directory below the staging directory."""
+    location: str
+    """Where it shall be kept."""
+    data: str
+    recipe: str
+    seed: int
+    digest: str
+    size: int
+    seconds: float
+    left_out: str | None
+    """Digest of the ids of the records that it was trained without (`references.digest_of_ids`), None for a shadow."""
+
+
+@dataclass(frozen=True)
+class ReferenceDamaged:
+    """A known reference is not what its digest says, or does not load: it is no reference any more."""
+
+    id: str
 
 
 class FailureKind(enum.StrEnum):
@@ -103,6 +149,7 @@ class Failure:
     """Requests whose targets cannot be forgotten, with the reason, where that was found out before."""
     rungs: tuple[dict[str, Any], ...] = ()
     plan: dict[str, Any] | None = None
+    skipped: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +167,10 @@ class Finished:
     rungs: tuple[dict[str, Any], ...]
     """What was tried, with measurements, in order."""
     plan: dict[str, Any] | None
+    skipped: tuple[dict[str, Any], ...] = ()
+    """Rungs that the policy did not let begin, each with the reason."""
+    audit: dict[str, Any] | None = None
+    """What an `audit` job has measured (`unlearning.audits.report.Audit`)."""
 
 
-Message = Progress | Failure | Finished
+Message = Progress | ReferenceStaged | ReferenceDamaged | Failure | Finished

@@ -13,11 +13,13 @@ import uuid
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings
+from app.tables.job import JobKind
 from app.webhooks.dispatcher import start_dispatcher
 from app.worker.attempt import Attempt
 from app.worker.claims import Assignment, claim, work_waits
 from app.worker.executor import Executor
 from app.worker.heartbeat import Heartbeat
+from app.worker.judged_uploads import discard_judged_uploads
 from app.worker.leases import LeaseLostError
 from app.worker.left_candidates import discard_left_candidates
 from app.worker.local_process import LocalProcessExecutor
@@ -104,8 +106,11 @@ class Worker:
         if assignment is None:
             return False
         discard_left_candidates(self._runtime)
+        discard_judged_uploads(self._runtime)
         logger.info("Job %s of model %s begins.", assignment.lease.job_id, assignment.model_name)
         self._serve(assignment)
+        if assignment.task.kind is JobKind.AUDIT:
+            discard_judged_uploads(self._runtime)
         return True
 
     def _serve(self, assignment: Assignment) -> None:
