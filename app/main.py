@@ -17,10 +17,15 @@ from app.errors import PROBLEM_TITLES, Problem, ServiceError, problem_response, 
 from app.forget_requests.endpoints import router as forget_requests
 from app.health.endpoints import router as health
 from app.jobs.endpoints import router as jobs
+from app.log.endpoints import router as log
 from app.methods.endpoints import router as methods
+from app.opendsr.endpoints import make_router as make_opendsr_router
+from app.opendsr.signature import ProcessorSigner
 from app.plans.endpoints import router as plans
 from app.policies.endpoints import router as policies
 from app.registry.endpoints import router as registry
+from app.retention.endpoints import router as retention
+from app.retention.sweeper import sweeping
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings, get_settings
@@ -55,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         PluginError: An installed package offers methods or architectures that cannot be used.
+        OpenDsrSettingsError: The OpenDSR façade is switched on, and cannot sign.
         SchemaError: At start, if the database's schema is not the one this code needs.
     """
     settings = settings or get_settings()
@@ -68,7 +74,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             require_current_schema(runtime.database)
             app.state.runtime = runtime
-            yield
+            with sweeping(runtime, whole=False):
+                yield
         finally:
             runtime.close()
 
@@ -86,9 +93,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_handlers(app)
     shared = problem_responses(401, 403, 422, 429)
     # Routers are tried in this order for every call, so the one that is called most stands first.
-    for router in (forget_requests, jobs, registry, datasets, methods, plans, policies, webhooks):
+    for router in (forget_requests, jobs, registry, datasets, methods, plans, policies, webhooks, log, retention):
         app.include_router(router, prefix="/v1", responses=shared)
     app.include_router(health)
+    signer = ProcessorSigner.load(settings)
+    if signer is not None:
+        app.include_router(make_opendsr_router(signer))
     app.openapi = _openapi(app)  # type: ignore[method-assign]
     return app
 

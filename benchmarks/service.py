@@ -39,6 +39,7 @@ from app.database import Database
 from app.schema import migrate
 from app.trust.keys import create_key
 from app.trust.scopes import Scope
+from app.trust.signing import SigningKeyFile
 from benchmarks.harness import environment, print_table
 from benchmarks.http_load import download_bytes_per_second, request_bytes, requests_per_second
 from models.classifier import runtime as classifier
@@ -124,12 +125,14 @@ class Service:
             **os.environ,
             "EXPUNGE_DATABASE_URL": database_url,
             "EXPUNGE_STORAGE_URL": str(workspace / "storage"),
+            "EXPUNGE_SIGNING_KEY_FILE": str(workspace / "signing-key.pem"),
             "EXPUNGE_CACHE_DIR": str(workspace / "cache"),
             "EXPUNGE_IMPORT_ROOTS": str(workspace / "imports"),
             "EXPUNGE_PORT": str(self.port),
             "EXPUNGE_RATE_LIMIT_PER_SECOND": "1000000",
             "EXPUNGE_RATE_LIMIT_BURST": "1000000",
         }
+        SigningKeyFile(workspace / "signing-key.pem", "benchmark.example/log").create()
         database = Database(database_url)
         migrate(database)
         with database.write() as session:

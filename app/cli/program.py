@@ -13,14 +13,17 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from typer.exceptions import Abort, TyperException
 
-from app.cli import download, forget, keys, methods, register, server, train
+from app.cli import download, forget, keys, log, methods, register, server, signing, train, verify
 from app.cli.demo import command as demo
 from app.cli.errors import CommandError
 from app.cli.output import say_error, show_help
 from app.client import ClientError
+from app.opendsr.signature import OpenDsrSettingsError
 from app.policies.base import PolicyFileError
 from app.schema import SchemaError
+from app.trust.certificates.bundle import CertificateError
 from app.trust.keys import KeyNotUsableError, UnknownKeyError
+from app.trust.signing import SigningKeyError
 from models.errors import ModelsError
 from unlearning.errors import UnlearningError
 
@@ -30,9 +33,12 @@ SENTENCES = (
     CommandError,
     ClientError,
     SchemaError,
+    OpenDsrSettingsError,
     PolicyFileError,
     UnknownKeyError,
     KeyNotUsableError,
+    SigningKeyError,
+    CertificateError,
     ModelsError,
     UnlearningError,
 )
@@ -45,9 +51,11 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (server, train, register, forget, download, methods, demo):
+for module in (server, train, register, forget, download, verify, methods, demo):
     module.add_commands(program)
+keys.program.add_typer(signing.program)
 program.add_typer(keys.program)
+program.add_typer(log.program)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

@@ -12,6 +12,7 @@ from app.cli.errors import CommandError
 from app.cli.logs import configure_logging
 from app.cli.output import JsonFlag, print_json, print_json_line, say
 from app.cli.signals import on_stop_signals
+from app.cli.signing import prepare_signing
 from app.cli.worker_process import WorkerProcess
 from app.database import Database
 from app.policies.base import base_policy
@@ -19,6 +20,7 @@ from app.schema import current_revision, head_revision, migrate, require_current
 from app.settings import Settings, get_settings
 from app.trust.keys import any_key, create_key
 from app.trust.scopes import Scope
+from app.trust.signing import SigningKeyFile
 
 HostOption = Annotated[
     str | None, typer.Option(help="Address to listen on.  [default: EXPUNGE_HOST]", show_default=False)
@@ -66,6 +68,7 @@ def serve(
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
         secret = _prepare_database(settings)
+        prepare_signing(settings)
         if secret is not None and not as_json:
             say("First admin key, shown this once:")
             typer.echo(secret)
@@ -125,6 +128,7 @@ def worker() -> None:
     from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
 
     settings = get_settings()
+    SigningKeyFile(settings.signing_key_file, settings.log_origin).require()
     stop = threading.Event()
     with on_stop_signals(stop.set):
         run_worker(settings, stop=stop)

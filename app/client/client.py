@@ -143,6 +143,10 @@ class Client:
         """Return one version of a model."""
         return self.api.get(version_path(model, version))
 
+    def destroy(self, model: str, version: int, reason: str) -> JsonObject:
+        """Destroy a quarantined version's files now, for a reason that is kept for good."""
+        return self.api.post(f"{version_path(model, version)}/destroy", {"reason": reason})
+
     def audit(self, model: str, version: int | str) -> JsonObject:
         """Return the audit of an unlearned version."""
         return self.api.get(f"{version_path(model, version)}/audit")
@@ -223,6 +227,37 @@ class Client:
             if on_event is not None:
                 on_event(event)
         return self.forget_request(request_id)
+
+    def certificate(self, request_id: str) -> bytes:
+        """Return the certificate of a completed request; keep it byte for byte, `expunge verify` verifies it."""
+        return self.api.content(f"{request_path(request_id)}/certificate")
+
+    def log_checkpoint(self) -> str:
+        """Return the transparency log's signed tree head, a note in C2SP's `tlog-checkpoint` form."""
+        return self.api.content("/v1/log/checkpoint").decode()
+
+    def log_entries(self, start: int, end: int) -> list[JsonObject]:
+        """Return the log's entries from `start` up to `end`, the last one excluded."""
+        found: list[JsonObject] = []
+        while start + len(found) < end:
+            found += self.api.get("/v1/log/entries", start=start + len(found), end=end)["items"]
+        return found
+
+    def log_consistency(self, first: int, second: int) -> JsonObject:
+        """Return the proof that the log of `second` entries begins with that of `first`."""
+        return self.api.get("/v1/log/proofs/consistency", first=first, second=second)
+
+    def log_inclusion(self, index: int, size: int) -> JsonObject:
+        """Return the proof that the log of `size` entries has entry `index`."""
+        return self.api.get("/v1/log/proofs/inclusion", index=index, size=size)
+
+    def public_keys(self) -> JsonObject:
+        """Return the service's public keys; compare them with what you know of them by another way."""
+        return self.api.get("/v1/log/key")
+
+    def model_signature(self, model: str, version: int | str) -> str:
+        """Return a version's `model.sig`, a signature in the OpenSSF model-signing format."""
+        return self.api.content(f"{version_path(model, version)}/model.sig").decode()
 
     def manifest(self, model: str, version: int | str = "latest") -> Manifest:
         """Return every file of a version with its digest and size."""

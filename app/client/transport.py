@@ -64,6 +64,13 @@ class Transport:
             items.extend(page["items"])
         return items
 
+    def content(self, path: str) -> bytes:
+        """Call any GET of the API and return the answer's bytes as they are."""
+        response = self._repeat(lambda: self._http.get(path))
+        if response.is_error:
+            raise _problem(response)
+        return response.content
+
     def post(
         self,
         path: str,

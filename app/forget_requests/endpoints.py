@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.call import CallDep
 from app.errors import problem_responses
-from app.forget_requests import service
+from app.forget_requests import certificates, service
 from app.forget_requests.events import MEDIA_TYPE, EventStream
 from app.forget_requests.repository import MODEL_STATE_LOOKUP
 from app.forget_requests.schemas import (
@@ -25,6 +25,7 @@ from app.forget_requests.schemas import (
 )
 from app.forget_requests.states import FINAL
 from app.paging import CursorDep, Limit, link_next
+from app.trust.certificates.bundle import MEDIA_TYPE as CERTIFICATE
 from app.trust.scopes import Scope
 
 router = APIRouter(prefix="/forget-requests", tags=["forget requests"])
@@ -102,7 +103,7 @@ def retry(call: CallDep, request_id: uuid.UUID, body: RetryCreate) -> Response:
     "/{request_id}/review",
     summary="Accept a candidate whose audit did not pass",
     response_model=ForgetRequestRead,
-    responses=POSTED,
+    responses={**POSTED, **problem_responses(503)},
 )
 def review(call: CallDep, request_id: uuid.UUID, body: ReviewCreate) -> Response:
     """Publish the candidate that was kept, and complete every request that its job served.
@@ -132,6 +133,25 @@ def extend(call: CallDep, request_id: uuid.UUID, body: ExtendCreate) -> Response
 def refuse(call: CallDep, request_id: uuid.UUID, body: RefuseCreate) -> Response:
     """Refuse a request that waits for a worker or a person. One that runs has to be cancelled instead."""
     return call.post(Scope.REQUESTS_WRITE, lambda work: service.refuse(work, request_id, body))
+
+
+@router.get(
+    "/{request_id}/certificate",
+    summary="Download the certificate",
+    response_class=Response,
+    responses={
+        200: {"content": {CERTIFICATE: {"schema": {"type": "object"}}}},
+        **problem_responses(404, 503),
+    },
+)
+def certificate(call: CallDep, request_id: uuid.UUID) -> Response:
+    """Answer the signed statement, its place in the transparency log and the proof of that, for `expunge verify`.
+
+    Keep it byte for byte: it is canonical JSON, and any change makes verification fail.
+    """
+    with call.read(Scope.REQUESTS_READ) as work:
+        content = certificates.certificate(work, request_id)
+    return Response(content, media_type=CERTIFICATE)
 
 
 @router.get(

@@ -21,6 +21,7 @@ from app.registry.schemas import (
     VersionList,
     VersionRead,
 )
+from app.trust.certificates.model_signature import BUNDLE_MEDIA_TYPE as SIGNATURE
 from app.trust.scopes import Scope
 from models.families import get_family
 from unlearning.audits.report import Audit
@@ -213,6 +214,22 @@ def download_file(
 def download_archive(call: CallDep, request: Request, name: Name, version: VersionRef) -> Response:
     """Stream a version as an uncompressed tar file; the same version gives the same bytes."""
     return _download(call, request, name, version, delivery.archive)
+
+
+@router.get(
+    "/{name}/versions/{version}/model.sig",
+    summary="Download the model's signature",
+    response_class=Response,
+    responses={200: {"content": {SIGNATURE: {"schema": {"type": "object"}}}}}
+    | REDIRECT
+    | problem_responses(404, 410),
+)
+def download_signature(call: CallDep, request: Request, name: Name, version: VersionRef) -> Response:
+    """Answer the signature of all files in the OpenSSF model-signing format, a Sigstore bundle under a public key."""
+    with call.read(Scope.MODELS_READ) as work:
+        if version == LATEST:
+            return _to_latest(request, service.readable_model(work, name).latest_version)
+        return Response(service.model_signature(work, name, int(version)), media_type=SIGNATURE)
 
 
 def _download(

@@ -107,6 +107,18 @@ class VersionNotFoundError(ServiceError):
         )
 
 
+class SignatureNotFoundError(ServiceError):
+    """The version was not made by the service."""
+
+    status, slug, title = 404, "signature-not-found", "No signature"
+
+    def __init__(self, model: Model, version: Version) -> None:
+        super().__init__(
+            f"Version {version.number} of the model {model.name!r} has no model.sig: the service signs what it has "
+            "made itself."
+        )
+
+
 class AuditNotFoundError(ServiceError):
     """The version was not made by unlearning."""
 

@@ -16,10 +16,10 @@ from app.intake import Parcel
 from app.registry import repository, service
 from app.registry.errors import CheckpointMismatchError, SnapshotForgottenError
 from app.registry.schemas import ModelCreate, VersionCreate
-from app.tables import Model
+from app.tables import Dataset, Model
 from app.trust.scopes import Scope
 from models.architectures import describe_config
-from models.checkpoint import CONFIG_NAME, check_checkpoint, read_json_object
+from models.checkpoint import CONFIG_NAME, Manifest, check_checkpoint, read_json_object
 from models.families import get_family
 
 
@@ -91,6 +91,20 @@ def _stored(
     location: str,
     model: Model | None = None,
 ) -> Iterator[service.StoredVersion]:
+    architecture, manifest = check_delivery(directory, family, learned.dataset, model)
+    with deposited(call.runtime, directory, location, repository.version_recorded):
+        yield service.StoredVersion(architecture, location, manifest)
+
+
+def check_delivery(
+    directory: Path, family: str, dataset: Dataset, model: Model | None = None
+) -> tuple[str, Manifest]:
+    """Check a checkpoint from outside, and complete it by its manifest; return its architecture and the manifest.
+
+    Raises:
+        CheckpointError: It is malformed.
+        CheckpointMismatchError: It is not of this model's architecture, or learned from other data than the dataset's.
+    """
     manifest = check_checkpoint(directory, get_family(family).checkpoint_suffixes)
     config = read_json_object(directory / CONFIG_NAME)
     architecture = str(describe_config(family, config)["architecture"])
@@ -98,9 +112,8 @@ def _stored(
         raise CheckpointMismatchError(
             f"The checkpoint's architecture is {architecture!r}, the model's {model.architecture!r}."
         )
-    _refuse_other_data(config, learned.dataset.data_schema)
-    with deposited(call.runtime, directory, location, repository.version_recorded):
-        yield service.StoredVersion(architecture, location, manifest)
+    _refuse_other_data(config, dataset.data_schema)
+    return architecture, manifest
 
 
 def _refuse_other_data(config: Mapping[str, Any], data_schema: Mapping[str, Any]) -> None:

@@ -15,13 +15,14 @@ from app.registry.errors import (
     ModelBusyError,
     ModelExistsError,
     ModelMovedError,
+    SignatureNotFoundError,
     SnapshotDestroyedError,
     VersionDestroyedError,
     VersionQuarantinedError,
 )
 from app.registry.schemas import ModelCreate, ModelRead, VersionRead
 from app.retention.locations import claim_location
-from app.tables import Dataset, Model, Snapshot, Version
+from app.tables import Dataset, Model, ModelSignature, Snapshot, Version
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionOrigin, VersionState
 from app.trust.log.tree import append_leaf
@@ -164,6 +165,20 @@ def audit_of(work: Work, name: str, number: int) -> Audit:
     if version.audit is None:
         raise AuditNotFoundError(model, version)
     return Audit.model_validate(version.audit)
+
+
+def model_signature(work: Work, name: str, number: int) -> str:
+    """Return the text of a version's `model.sig`.
+
+    Raises:
+        ServiceError: Its files may not be handed out, so neither is their signature.
+        SignatureNotFoundError: It was registered, so the service has not signed it.
+    """
+    model, version = downloadable_version(work, name, number)
+    found = work.session.get(ModelSignature, (model.id, number))
+    if found is None:
+        raise SignatureNotFoundError(model, version)
+    return found.bundle
 
 
 def downloadable_version(work: Work, name: str, number: int) -> tuple[Model, Version]:

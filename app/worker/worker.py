@@ -10,6 +10,7 @@ import socket
 import threading
 import uuid
 
+from app.retention.sweeper import sweeping
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings
@@ -47,10 +48,12 @@ def run_worker(
 
     Raises:
         SchemaError: The database's schema is not the one this code needs.
+        SigningKeyError: There is no key to sign certificates with.
     """
     runtime = Runtime.open(settings)
     try:
         require_current_schema(runtime.database)
+        runtime.signing.require()  # nothing can be published without: found out now, not after hours of work
         executor = executor or LocalProcessExecutor()
         executor.start()
         try:
@@ -58,7 +61,8 @@ def run_worker(
                 ready.set()
             logger.info("The worker is ready.")
             dispatcher = start_dispatcher(runtime, stop)
-            Worker(runtime, executor, stop).run()
+            with sweeping(runtime, whole=True):
+                Worker(runtime, executor, stop).run()
             dispatcher.join()
         finally:
             executor.close()

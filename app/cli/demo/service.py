@@ -23,6 +23,7 @@ class DemoService:
         settings = Settings(
             database_url=f"sqlite:///{directory / 'expunge.db'}",
             storage_url=str(directory / "storage"),
+            signing_key_file=directory / "signing-key.pem",
             cache_dir=directory / "cache",
             host="127.0.0.1",
         )

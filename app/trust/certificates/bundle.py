@@ -7,7 +7,7 @@ no byte in it that could be changed unnoticed.
 import base64
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

@@ -13,8 +13,8 @@ from app.trust.canonical import parse_canonical
 from app.trust.certificates.bundle import Bundle, CertificateError, check_leaf
 from app.trust.certificates.dsse import pre_authentication_encoding
 from app.trust.certificates.statement import ATTESTS, PREDICATE_TYPE, STATEMENT_TYPE
-from app.trust.log.merkle import ProofError, leaf_hash, verify_inclusion
-from app.trust.log.notes import NoteError, TreeHead, VerifierKey, verify_note
+from app.trust.log.merkle import ProofError, leaf_hash, verify_consistency, verify_inclusion
+from app.trust.log.notes import NoteError, TreeHead, VerifierKey, decode_base64, verify_note
 from models.checkpoint import check_file_name, list_files
 from models.errors import CheckpointError
 
@@ -50,17 +50,25 @@ class Verified:
         model, target, data = said["model"], request["target"], said["data"]
         predecessors = ", ".join(map(str, said["predecessors"]["versions"])) or "none"
         return [
-            f"The certificate is signed, its {self.files} files are unchanged, and it is entry {self.index} of the log "
-            f"{self.tree_head.origin}, which had {self.tree_head.size} entries.",
-            f"Forget request {request['id']} named {target['count']} {target['kind']}, which came to "
-            f"{request['forgotten']['records']} records.",
-            f"Version {model['version']} of the model {model['name']!r} was made from version "
-            f"{said['parent']['version']} without them, by the method {method['name']} with the guarantee "
-            f"{method['guarantee']!r}; {data['retained']['records']} records remain in its data.",
+            (
+                f"The certificate is signed, its {self.files} files are unchanged, and it is entry {self.index} of the log "
+                f"{self.tree_head.origin}, which had {self.tree_head.size} entries."
+            ),
+            (
+                f"Forget request {request['id']} named {target['count']} {target['kind']}, which came to "
+                f"{request['forgotten']['records']} records."
+            ),
+            (
+                f"Version {model['version']} of the model {model['name']!r} was made from version "
+                f"{said['parent']['version']} without them, by the method {method['name']} with the guarantee "
+                f"{method['guarantee']!r}; {data['retained']['records']} records remain in its data."
+            ),
             f"Verdict: {said['verdict']['words']}",
-            f"Earlier versions in use ({predecessors}) were quarantined at publication, to be destroyed "
-            f"{said['predecessors']['destroyed_after_days']:g} days later; this certificate does not show that they "
-            "were: the log's entries do.",
+            (
+                f"Earlier versions in use ({predecessors}) were quarantined at publication, to be destroyed "
+                f"{said['predecessors']['destroyed_after_days']:g} days later; this certificate does not show that they "
+                "were: the log's entries do."
+            ),
             ATTESTS,
         ]
 
@@ -172,3 +180,30 @@ def _refuse(problem: str, names: Sequence[str] | set[str]) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_consistency_of(first: TreeHead, second: TreeHead, proof: Mapping[str, Any]) -> None:
+    """Check that a later tree head's log begins with an earlier one's.
+
+    Args:
+        first: The earlier tree head.
+        second: The later one.
+        proof: What `GET /v1/log/proofs/consistency` answers; its hashes count, and may be none for equal sizes.
+
+    Raises:
+        CertificateError: It does not, or the proof is malformed.
+    """
+    if first.origin != second.origin:
+        raise CertificateError(f"The tree heads are of two logs, {first.origin!r} and {second.origin!r}.")
+    if first.size > second.size:
+        raise CertificateError(
+            "The log has fewer entries than the kept tree head says: history was rewritten."
+        )
+    hashes = proof.get("hashes", [])
+    if not isinstance(hashes, list) or not all(isinstance(value, str) for value in hashes):
+        raise CertificateError("The consistency proof must have hashes, a list of texts.")
+    try:
+        decoded = [decode_base64(value, "a hash of the proof") for value in hashes]
+        verify_consistency(first.size, second.size, decoded, first.root, second.root)
+    except (NoteError, ProofError) as error:
+        raise CertificateError(str(error)) from None

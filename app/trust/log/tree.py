@@ -56,7 +56,7 @@ def append_leaves(session: Session, entries: Sequence[Entry], now: dt.datetime) 
     lock_log(session)
     size = log_size(session)
     payloads = [leaf_payload(index, entry, now) for index, entry in enumerate(entries, start=size)]
-    peaks = _hashes(session, subtrees((0, size)))
+    peaks = stored_hashes(session, subtrees((0, size)))
     made = grow(size, peaks, [leaf_hash(payload.encode()) for payload in payloads])
     if payloads:
         rows = [
@@ -107,12 +107,12 @@ def consistency_proof(session: Session, first: int, second: int) -> list[bytes]:
 
 
 def _roots(session: Session, ranges: Sequence[Range]) -> list[bytes]:
-    known = _hashes(session, [subtree for wanted in ranges for subtree in subtrees(wanted)])
+    known = stored_hashes(session, [subtree for wanted in ranges for subtree in subtrees(wanted)])
     return [range_root(wanted, known) for wanted in ranges]
 
 
-def _hashes(session: Session, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:
-    """Read the hashes of subtrees; those of leaves are computed from what the leaves hold."""
+def stored_hashes(session: Session, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:
+    """Read the hashes of subtrees that there are; those of leaves are computed from what the leaves hold."""
     leaves = [place for level, place in wanted if level == 0]
     taller = [subtree for subtree in wanted if subtree[0] > 0]
     known: dict[Subtree, bytes] = {}

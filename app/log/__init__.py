@@ -1,0 +1,1 @@
+"""`/v1/log`: the transparency log for whoever checks what the service says."""
