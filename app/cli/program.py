@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from typer.exceptions import Abort, TyperException
 
-from app.cli import download, forget, keys, log, methods, register, server, signing, train, verify
+from app.cli import download, forget, keys, log, methods, register, retention, server, signing, train, verify
 from app.cli.demo import command as demo
 from app.cli.errors import CommandError
 from app.cli.output import say_error, show_help
@@ -51,7 +51,7 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (server, train, register, forget, download, verify, methods, demo):
+for module in (server, train, register, forget, download, verify, methods, retention, demo):
     module.add_commands(program)
 keys.program.add_typer(signing.program)
 program.add_typer(keys.program)

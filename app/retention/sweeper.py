@@ -8,6 +8,8 @@ that is cut off anywhere leaves only work for the next one.
 import datetime as dt
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from app.database import database_now
@@ -49,6 +51,16 @@ class Swept:
         """Whether there was anything to do, other than overwriting bytes."""
         idle = {"compacted", "failed"}
         return any(getattr(self, field.name) for field in fields(self) if field.name not in idle)
+
+
+    def plus(self, other: "Swept") -> "Swept":
+        """Return what two sweeps did together; what would not go is what did not go the last time."""
+        added = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in {"compacted", "failed"}
+        }
+        return Swept(**added, compacted=self.compacted or other.compacted, failed=other.failed)
 
 
 def sweep(
@@ -125,8 +137,14 @@ class Sweeper:
             logger.info("Swept: %s.", swept)
 
 
-def start_sweeper(runtime: Runtime, stop: threading.Event, *, whole: bool) -> threading.Thread:
-    """Start a sweeper in a thread of its own; it ends soon after `stop` is set."""
-    thread = threading.Thread(target=Sweeper(runtime, stop, whole=whole).run, name="sweeper", daemon=True)
+@contextmanager
+def sweeping(runtime: Runtime, *, whole: bool) -> Iterator[None]:
+    """Sweep in a thread of its own while the block runs; its end waits for what is being deleted."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Sweeper(runtime, stop, whole=whole).run, name="sweeper")
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
