@@ -164,7 +164,11 @@ class Call:
     def change(self, scope: Scope, effect: Callable[[Work], T]) -> T:
         """Run `effect` in one writing transaction: for the methods that HTTP itself calls idempotent."""
         with self.runtime.database.write() as session:
-            return effect(self._work(session, scope))
+            work = self._work(session, scope)
+            result = effect(work)
+            if work.rows:
+                insert_rows(session, work.rows)
+            return result
 
     def post(
         self,

@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         (),
         description="Comma-separated networks, such as `10.0.0.0/8`, that webhooks may call although they are not public.",
     )
+    opendsr_domain: str | None = Field(
+        None, min_length=1, description="Domain under which `/opendsr` is served; unset: it is not."
+    )
+    opendsr_certificate_file: Path | None = Field(
+        None, description="PEM certificate of that domain; it vouches for OpenDSR answers and callbacks."
+    )
+    opendsr_key_file: Path | None = Field(None, description="PEM private key of that certificate.")
     lease_seconds: float = Field(30.0, gt=0, description="A worker that is silent for so long loses its job.")
     poll_seconds: float = Field(
         0.1, gt=0, description="Pause of an idle worker between looks at the database."

@@ -12,6 +12,7 @@ from app.tables.job import Job
 from app.tables.log_leaf import LogLeaf
 from app.tables.log_subtree import LogSubtree
 from app.tables.model import Model
+from app.tables.opendsr_request import OpenDsrRequest
 from app.tables.policy_change import PolicyChange
 from app.tables.signing_key import SigningKey
 from app.tables.snapshot import Snapshot
@@ -37,6 +38,7 @@ __all__ = [
     "LogLeaf",
     "LogSubtree",
     "Model",
+    "OpenDsrRequest",
     "ModelSignature",
     "PolicyChange",
     "SigningKey",

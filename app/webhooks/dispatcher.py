@@ -18,8 +18,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.database import Database, database_now
+from app.opendsr.signature import ProcessorSigner
 from app.runtime import Runtime
 from app.tables import WebhookEndpoint, WebhookMessage
+from app.tables.webhook_endpoint import MessageFormat
 from app.webhooks.sending import TIMEOUT_SECONDS, Delivery, Parcel, send
 from app.worker.outages import OUTAGE
 
@@ -58,6 +60,7 @@ class Dispatcher:
         self._allowed = [
             ipaddress.ip_network(network) for network in runtime.settings.webhook_allowed_networks
         ]
+        self._signer = ProcessorSigner.load(runtime.settings)
         self._stop = stop
 
     def run(self) -> None:
@@ -78,7 +81,7 @@ class Dispatcher:
 
     def step(self, senders: ThreadPoolExecutor) -> bool:
         """Send one batch; tell whether there was anything to send."""
-        claimed = claim(self._database)
+        claimed = claim(self._database, self._signer)
         list(senders.map(self._deliver, claimed))
         return bool(claimed)
 
@@ -87,14 +90,18 @@ class Dispatcher:
         settle(self._database, claimed, delivery)
 
 
-def claim(database: Database) -> list[_Claimed]:
-    """Take messages that are due: until their claim is over, nobody else sends them."""
+def claim(database: Database, signer: ProcessorSigner | None = None) -> list[_Claimed]:
+    """Take messages that are due: until their claim is over, nobody else sends them.
+
+    Without a `signer` OpenDSR callbacks stay where they are: another worker may have the certificate.
+    """
+    formats = list(MessageFormat) if signer is not None else [MessageFormat.STANDARD]
     with database.write() as session:
         now = database_now(session)
         rows = session.execute(
             select(WebhookMessage, WebhookEndpoint)
             .join_from(WebhookMessage, WebhookEndpoint)
-            .where(WebhookMessage.next_attempt_at <= now)
+            .where(WebhookMessage.next_attempt_at <= now, WebhookEndpoint.format.in_(formats))
             .order_by(WebhookMessage.next_attempt_at, WebhookMessage.id)
             .limit(BATCH)
             .with_for_update(of=WebhookMessage, skip_locked=True)
@@ -108,7 +115,11 @@ def claim(database: Database) -> list[_Claimed]:
                 endpoint_id=endpoint.id,
                 attempt=message.attempts,
                 parcel=Parcel(
-                    f"msg_{message.id.hex}", endpoint.url, _secrets(endpoint, now), message.payload
+                    f"msg_{message.id.hex}",
+                    endpoint.url,
+                    message.payload,
+                    _secrets(endpoint, now),
+                    signer if endpoint.format is MessageFormat.OPENDSR else None,
                 ),
             )
             for message, endpoint in rows

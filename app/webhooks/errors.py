@@ -46,6 +46,18 @@ class UnknownCallbackError(ServiceError):
         )
 
 
+class NoSecretError(ServiceError):
+    """OpenDSR callbacks are signed with the service's certificate."""
+
+    status, slug, title = 409, "webhook-without-secret", "Webhook without a secret"
+
+    def __init__(self, endpoint_id: uuid.UUID) -> None:
+        super().__init__(
+            f"The webhook endpoint {endpoint_id} takes OpenDSR callbacks, which the service's certificate signs; "
+            "it has no secret to rotate."
+        )
+
+
 class WebhookDisabledError(ServiceError):
     """Nothing is sent to a disabled endpoint."""
 

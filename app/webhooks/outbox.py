@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.opendsr.callbacks import callbacks
 from app.tables import ForgetRequest, Model, WebhookEndpoint, WebhookMessage
-from app.tables.webhook_endpoint import Subscription
+from app.tables.webhook_endpoint import MessageFormat, Subscription
 
 
 def announce(session: Session, requests: Sequence[ForgetRequest], what: str, now: dt.datetime) -> None:
@@ -16,9 +17,12 @@ def announce(session: Session, requests: Sequence[ForgetRequest], what: str, now
 
     The message says how the request stands and never names its target.
     """
+    session.add_all(callbacks(session, requests, now))
     endpoints = session.scalars(
         select(WebhookEndpoint).where(
-            WebhookEndpoint.deleted_at.is_(None), WebhookEndpoint.disabled_at.is_(None)
+            WebhookEndpoint.format == MessageFormat.STANDARD,
+            WebhookEndpoint.deleted_at.is_(None),
+            WebhookEndpoint.disabled_at.is_(None),
         )
     ).all()
     if not endpoints or not requests:

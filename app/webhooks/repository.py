@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.paging import Cursor, Page, page_of
 from app.tables import WebhookEndpoint, WebhookMessage
+from app.tables.webhook_endpoint import MessageFormat
 
 
 def find(session: Session, endpoint_id: uuid.UUID, models: frozenset[str] | None) -> WebhookEndpoint | None:
@@ -19,10 +20,16 @@ def find(session: Session, endpoint_id: uuid.UUID, models: frozenset[str] | None
     return endpoint if endpoint is not None and is_visible(endpoint, models) else None
 
 
-def find_by_url(session: Session, url: str) -> WebhookEndpoint | None:
+def find_by_url(
+    session: Session, url: str, message_format: MessageFormat = MessageFormat.STANDARD
+) -> WebhookEndpoint | None:
     """Return the endpoint of an address, None where there is none."""
     return session.scalars(
-        select(WebhookEndpoint).where(WebhookEndpoint.url == url, WebhookEndpoint.deleted_at.is_(None))
+        select(WebhookEndpoint).where(
+            WebhookEndpoint.url == url,
+            WebhookEndpoint.format == message_format,
+            WebhookEndpoint.deleted_at.is_(None),
+        )
     ).one_or_none()
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.request_body import RequestBody
 from app.tables import WebhookEndpoint, WebhookMessage
-from app.tables.webhook_endpoint import Subscription
+from app.tables.webhook_endpoint import MessageFormat, Subscription
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 
@@ -40,6 +40,7 @@ class WebhookRead(BaseModel):
 
     id: uuid.UUID
     url: str
+    format: MessageFormat = Field(description="`standard`: Standard Webhooks; `opendsr`: OpenDSR callbacks.")
     description: str | None
     subscription: Subscription
     models: list[str] | None
@@ -114,6 +115,7 @@ def _shown(endpoint: WebhookEndpoint) -> dict[str, Any]:
     return {
         "id": endpoint.id,
         "url": endpoint.url,
+        "format": endpoint.format,
         "description": endpoint.description,
         "subscription": endpoint.subscription,
         "models": endpoint.models,

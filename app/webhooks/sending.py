@@ -9,6 +9,7 @@ from typing import Any
 import httpcore
 from standardwebhooks import Webhook
 
+from app.opendsr.signature import ProcessorSigner
 from app.webhooks.address import AddressRefusedError, Network, resolve
 
 TIMEOUT_SECONDS = 15.0
@@ -21,9 +22,22 @@ class Parcel:
 
     message_id: str
     url: str
-    secrets: Sequence[bytes]
-    """Each signs it: two during a rotation."""
     payload: Mapping[str, Any]
+    secrets: Sequence[bytes] = ()
+    """Each signs it, as Standard Webhooks wants: two during a rotation."""
+    signer: ProcessorSigner | None = None
+    """Signs it instead, as OpenDSR wants."""
+
+    def headers(self, body: str, now: dt.datetime) -> list[tuple[str, str]]:
+        """Return the headers that vouch for the message."""
+        if self.signer is not None:
+            return list(self.signer.headers(body.encode()).items())
+        signatures = (Webhook(secret).sign(self.message_id, now, body) for secret in self.secrets)
+        return [
+            ("webhook-id", self.message_id),
+            ("webhook-timestamp", str(int(now.timestamp()))),
+            ("webhook-signature", " ".join(signatures)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -50,13 +64,10 @@ def send(parcel: Parcel, now: dt.datetime, allowed: Sequence[Network]) -> Delive
         allowed: Networks that may be called although they are not public.
     """
     body = json.dumps(parcel.payload, ensure_ascii=False, separators=(",", ":"))
-    signatures = (Webhook(secret).sign(parcel.message_id, now, body) for secret in parcel.secrets)
     headers = [
         ("Content-Type", "application/json"),
         ("User-Agent", "Expunge-Webhooks"),
-        ("webhook-id", parcel.message_id),
-        ("webhook-timestamp", str(int(now.timestamp()))),
-        ("webhook-signature", " ".join(signatures)),
+        *parcel.headers(body, now),
     ]
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS)
     try:

@@ -11,12 +11,14 @@ from app.call import Answer, ScopeMissingError, Work
 from app.paging import Cursor, Page
 from app.tables import WebhookEndpoint
 from app.tables.base import new_id
+from app.tables.webhook_endpoint import MessageFormat
 from app.trust.scopes import Scope
 from app.webhooks import repository
 from app.webhooks.address import check_url
 from app.webhooks.dispatcher import disable
 from app.webhooks.errors import (
     MessageNotFoundError,
+    NoSecretError,
     UnknownCallbackError,
     WebhookDisabledError,
     WebhookExistsError,
@@ -40,6 +42,7 @@ def create(work: Work, body: WebhookCreate) -> Answer:
         id=new_id(),
         api_key_id=work.caller.key_id,
         url=body.url,
+        format=MessageFormat.STANDARD,
         description=body.description,
         subscription=body.subscription,
         models=body.models,
@@ -85,6 +88,8 @@ def enable(work: Work, endpoint_id: uuid.UUID) -> Answer:
 def rotate(work: Work, endpoint_id: uuid.UUID) -> Answer:
     """Give an endpoint a new secret; for a day both sign."""
     endpoint = _visible(work, endpoint_id)
+    if endpoint.format is not MessageFormat.STANDARD:
+        raise NoSecretError(endpoint_id)
     endpoint.previous_secret, endpoint.previous_secret_until = endpoint.secret, work.now + OVERLAP
     endpoint.secret = secrets.token_bytes(SECRET_BYTES)
     return Answer(WebhookCreated.of(endpoint), 200)

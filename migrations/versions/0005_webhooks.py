@@ -29,6 +29,11 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("api_key_id", sa.Uuid(), nullable=False),
         sa.Column("url", sa.String(length=1000), nullable=False),
+        sa.Column(
+            "format",
+            sa.Enum("standard", "opendsr", name="format", native_enum=False, create_constraint=True, length=32),
+            nullable=False,
+        ),
         sa.Column("description", sa.String(length=200), nullable=True),
         sa.Column(
             "subscription",
@@ -49,9 +54,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
     )
     op.create_index(
-        "uq_webhook_endpoints_url",
+        "uq_webhook_endpoints_url_format",
         "webhook_endpoints",
-        ["url"],
+        ["url", "format"],
         unique=True,
         postgresql_where=sa.text("deleted_at IS NULL"),
         sqlite_where=sa.text("deleted_at IS NULL"),
@@ -85,6 +90,17 @@ def upgrade() -> None:
         "webhook_messages",
         ["endpoint_id", "created_at", "id"],
     )
+    op.create_table(
+        "opendsr_requests",
+        sa.Column("subject_request_id", sa.Uuid(), nullable=False),
+        sa.Column("api_key_id", sa.Uuid(), nullable=False),
+        sa.Column("regulation", sa.String(length=16), nullable=False),
+        sa.Column("callback_endpoints", json, nullable=False),
+        sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["api_key_id"], ["api_keys.id"], name=op.f("fk_opendsr_requests_api_key_id")),
+        sa.PrimaryKeyConstraint("subject_request_id", name=op.f("pk_opendsr_requests")),
+    )
     with op.batch_alter_table("forget_requests") as batch_op:
         batch_op.add_column(sa.Column("extended_at", sa.DateTime(timezone=True), nullable=True))
         ground = sa.Enum(*GROUNDS, name="refusal_ground", native_enum=False, create_constraint=True, length=32)
@@ -93,14 +109,26 @@ def upgrade() -> None:
         batch_op.create_foreign_key(
             op.f("fk_forget_requests_webhook_endpoint_id"), "webhook_endpoints", ["webhook_endpoint_id"], ["id"]
         )
+        batch_op.add_column(sa.Column("opendsr_request_id", sa.Uuid(), nullable=True))
+        batch_op.create_foreign_key(
+            op.f("fk_forget_requests_opendsr_request_id"),
+            "opendsr_requests",
+            ["opendsr_request_id"],
+            ["subject_request_id"],
+        )
+        batch_op.create_index(op.f("ix_forget_requests_opendsr_request_id"), ["opendsr_request_id"])
 
 
 def downgrade() -> None:
     with op.batch_alter_table("forget_requests") as batch_op:
+        batch_op.drop_index(op.f("ix_forget_requests_opendsr_request_id"))
+        batch_op.drop_constraint(op.f("fk_forget_requests_opendsr_request_id"), type_="foreignkey")
+        batch_op.drop_column("opendsr_request_id")
         batch_op.drop_constraint(op.f("fk_forget_requests_webhook_endpoint_id"), type_="foreignkey")
         batch_op.drop_column("webhook_endpoint_id")
         batch_op.drop_constraint(op.f("ck_forget_requests_refusal_ground"), type_="check")
         batch_op.drop_column("refusal_ground")
         batch_op.drop_column("extended_at")
+    op.drop_table("opendsr_requests")
     op.drop_table("webhook_messages")
     op.drop_table("webhook_endpoints")

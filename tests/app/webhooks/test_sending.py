@@ -12,7 +12,7 @@ OTHER = b"o" * 32
 
 
 def parcel(url, *secrets):
-    return Parcel("msg_1", url, secrets or (SECRET,), {"type": "forget_request.completed", "data": {"ä": 1}})
+    return Parcel("msg_1", url, {"type": "forget_request.completed", "data": {"ä": 1}}, secrets or (SECRET,))
 
 
 def now():
