@@ -102,7 +102,9 @@ def _norm_bound(statistics: Statistics, gamma: float) -> float:
 
 
 def _without_empty_classes(head: Tensor, statistics: Statistics) -> Tensor:
-    return head.masked_fill_((statistics.counts == 0).unsqueeze(0), 0.0)
+    # Row by row, as a checkpoint keeps it: a product's last bits depend on how its factors lie in memory, and a
+    # model that was saved and loaded must score as it did before.
+    return head.contiguous().masked_fill_((statistics.counts == 0).unsqueeze(0), 0.0)
 
 
 @dataclass(frozen=True)
