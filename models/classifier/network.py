@@ -276,6 +276,11 @@ def recipe(model: NetworkClassifier) -> Mapping[str, Any]:
     return {name: value for name, value in config(model).items() if name != "seed"}
 
 
+def untrained(model: NetworkClassifier, *, seed: int) -> NetworkClassifier:
+    """Return the same architecture at fresh first weights."""
+    return initialise(model.config, torch.Generator().manual_seed(seed))
+
+
 def save_model(model: NetworkClassifier, directory: Path) -> None:
     """Write `config.json` and `model.safetensors`."""
     (directory / CONFIG_NAME).write_text(json.dumps(config(model), indent=2, sort_keys=True) + "\n")

@@ -2,69 +2,80 @@
 
 What decides depends on what the method promises:
 
-- exact, on the analytic architecture: a numerical certificate. The statistics are those of the remaining records,
-  and the head is their solution. Utility is reported beside it, for a right answer may cost accuracy.
+- exact, on the analytic architecture: a numerical certificate (`certificate`). Utility is reported beside it, for a
+  right answer may cost accuracy.
 - retraining: exact by provenance, so utility alone decides.
-- everything else: utility decides together with forget-quality and membership checks. Until those are
-  measured (see `_forget_quality`), such a version cannot pass.
+- everything else: utility, and three two-sided checks against models retrained on what remains (`forgetting`), which
+  can pass only where they would have caught the original. Further figures inform (`comparisons`, and `deep` where
+  the policy asks for it).
 
-Held-out figures come from the audit half, which no method receives, less what was forgotten.
+Held-out figures come from the audit half, which no method receives, less what was forgotten. Why this and no other
+choice of checks and bounds is in docs/decisions/0005-audit-verdicts.md.
 """
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from models.classifier.analytic import AnalyticClassifier, rows_per_chunk
-from models.classifier.data import ClassifierData
-from models.classifier.ridge import (
-    HeadError,
-    NotPositiveDefiniteError,
-    backward_limit,
-    solve_head,
-)
-from models.classifier.statistics import Statistics, one_hot
-from unlearning.audits.metrics.accuracy import accuracy, accuracy_change
-from unlearning.audits.metrics.head_distance import relative_distance
-from unlearning.audits.metrics.statistics_equality import ERROR_PROBABILITY, differing_entries, gram_is_of
-from unlearning.audits.report import Audit, Check, Outcome
+from models.classifier.analytic import AnalyticClassifier
+from unlearning.audits.certificate import certificate_checks
+from unlearning.audits.comparisons import informing_checks
+from unlearning.audits.deep import DeepAudit
+from unlearning.audits.evidence import Evidence, Records
+from unlearning.audits.forgetting import GATING_CHECKS, forgetting_checks
+from unlearning.audits.pictures import distributions, memorisation_strata
+from unlearning.audits.report import Audit, Check, Power, ReferenceSet, Stratum
 from unlearning.audits.suites import Case
+from unlearning.audits.utility import forgotten_accuracy, utility_checks
 from unlearning.audits.verdict import explain, judge
 from unlearning.catalog.spec import Guarantee
-
-UTILITY_MARGIN = 0.05
-"""Loss of held-out accuracy that retraining may cost."""
-REFIT_OPERATIONS = 2e9
-"""Up to so many operations, some tens of milliseconds, statistics are summed afresh instead of checked at random."""
+from unlearning.errors import MissingReferenceError
 
 
 def audit(case: Case) -> Audit:
     """Measure one candidate against the original and the remaining records, and judge it."""
     started = time.perf_counter()
-    checks = tuple(_checks(case))
+    evidence = Evidence(case)
+    exact = case.method.guarantee is Guarantee.EXACT
+    power: Power | None = None
+    references: tuple[ReferenceSet, ...] = ()
+    strata: tuple[Stratum, ...] = ()
+    if exact:
+        checks = [*_exact_checks(evidence)]
+    else:
+        forgetting, power = forgetting_checks(evidence)
+        deep = DeepAudit(evidence) if case.policy.deep else None
+        checks = [
+            *forgetting,
+            *utility_checks(evidence, gating=True, against_retrained=True),
+            *forgotten_accuracy(evidence),
+            *informing_checks(evidence),
+            *(deep.checks() if deep is not None else ()),
+        ]
+        references = (_retrained(evidence), *((deep.references(),) if deep is not None else ()))
+        strata = memorisation_strata(evidence, case.policy.false_alarm_rate / GATING_CHECKS)
     verdict = judge(checks)
     return Audit(
         method=case.method.name,
         guarantee=case.method.guarantee,
         verdict=verdict,
         summary=" ".join([explain(verdict, checks), *_coverage(case)]),
-        checks=checks,
+        checks=tuple(checks),
         seconds=time.perf_counter() - started,
         unlearning_seconds=case.unlearning_seconds,
+        power=power,
+        references=references,
+        distributions=distributions(evidence, with_retrained=not exact),
+        strata=strata,
+        curves=case.curves,
     )
 
 
-def _checks(case: Case) -> Iterator[Check]:
-    exact = case.method.guarantee is Guarantee.EXACT
-    if exact and not case.method.fallback:
-        yield from _certificate(case)
-    elif not exact:
-        yield _forget_quality()
-    yield from _utility(case, gating=case.method.fallback or not exact)
-    yield from _forgotten_accuracy(case)
+def _exact_checks(evidence: Evidence) -> Iterator[Check]:
+    case = evidence.case
+    if not case.method.fallback:
+        yield from certificate_checks(case)
+    yield from utility_checks(evidence, gating=case.method.fallback, against_retrained=False)
+    yield from forgotten_accuracy(evidence)
 
 
 def _coverage(case: Case) -> Iterator[str]:
@@ -73,282 +84,18 @@ def _coverage(case: Case) -> Iterator[str]:
         yield case.candidate.config.backbone.covers
 
 
-def _forget_quality() -> Check:
-    # The place of the audits issue: Kolmogorov-Smirnov against retrained seeds, membership attacks, distances.
-    return Check(
-        name="forget quality",
-        formula="two-sample Kolmogorov-Smirnov p of margins on forgotten records, against retrained models",
-        value=None,
-        gating=True,
-        outcome=Outcome.INCONCLUSIVE,
-        reason="An approximate method needs a retrained reference, and none was measured.",
-    )
-
-
-def _certificate(case: Case) -> Iterator[Check]:
-    if not isinstance(case.candidate, AnalyticClassifier):
-        yield Check(
-            name="numerical certificate",
-            formula="distance of the statistics and the head to those of the remaining records",
-            value=None,
-            gating=True,
-            outcome=Outcome.INCONCLUSIVE,
-            reason=f"None is known for the architecture {case.candidate.architecture!r}.",
-        )
-        return
-    case.progress("auditing", 0, 3)
-    frozen = _frozen_parts(case.parent, case.candidate)
-    yield frozen
-    if frozen.outcome is Outcome.FAIL:
-        return  # Nothing else about the candidate can be compared.
-    retained = case.data.training().without(case.forget.record_ids)
-    yield _statistics(case.parent, case.candidate, retained)
-    case.progress("auditing", 1, 3)
-    yield _head_error(case.candidate)
-    if case.parameters.get("solve") == "fresh":
-        yield _fresh_head(case)
-    if case.forget.classes:
-        yield _forgotten_classes(case)
-    case.progress("auditing", 2, 3)
-
-
-def _frozen_parts(parent: AnalyticClassifier, candidate: AnalyticClassifier) -> Check:
-    same = (
-        parent.config == candidate.config
-        and torch.equal(parent.features.projection, candidate.features.projection)
-        and all(
-            torch.equal(old.weight, new.weight) and torch.equal(old.bias, new.bias)
-            for old, new in zip(parent.features.backbone, candidate.features.backbone, strict=True)
-        )
-    )
-    return Check(
-        name="frozen parts",
-        formula="configuration, random projection and backbone, compared bit by bit with the original's",
-        value=0.0 if same else 1.0,
-        reference=0.0,
-        reference_name="original",
-        bound="= 0",
-        gating=True,
-        outcome=_outcome(passed=same),
-        reason="They are unchanged." if same else "They changed, so the statistics no longer mean the same.",
-    )
-
-
-def _statistics(parent: AnalyticClassifier, candidate: AnalyticClassifier, retained: ClassifierData) -> Check:
-    config = parent.config
-    cheap = len(retained) * config.feature_dim**2 <= REFIT_OPERATIONS
-    differing = (
-        _differing_from_refit(parent, candidate.statistics, retained)
-        if cheap
-        else _differing_at_random(parent, candidate.statistics, retained)
-    )
-    how = (
-        "summed afresh over the remaining records and compared bit by bit"
-        if cheap
-        else f"C and counts summed afresh, G by a random check modulo 2^64 that errs with probability ≤ {ERROR_PROBABILITY:.0e}"
-    )
-    if candidate.statistics.records != len(retained):
-        reason = f"They sum over {candidate.statistics.records} records, but {len(retained)} remain."
-    elif differing:
-        reason = f"{differing} of their entries are not the remaining records'."
-    else:
-        reason = f"They are exactly those of the {len(retained)} remaining records."
-    return Check(
-        name="statistics",
-        formula=f"differing entries of G = XᵀX, C = XᵀY and the class counts, {how}",
-        value=float(differing),
-        reference=0.0,
-        reference_name="refit",
-        n=len(retained),
-        bound="= 0",
-        gating=True,
-        outcome=_outcome(passed=differing == 0),
-        reason=reason,
-    )
-
-
-def _differing_from_refit(
-    parent: AnalyticClassifier, statistics: Statistics, retained: ClassifierData
-) -> int:
-    expected = Statistics.zeros(parent.config.feature_dim, len(parent.config.classes))
-    for features, labels in _feature_chunks(parent, retained):
-        expected.add_(features, labels)
-    return differing_entries(statistics, expected)
-
-
-def _differing_at_random(parent: AnalyticClassifier, statistics: Statistics, retained: ClassifierData) -> int:
-    """Count differing entries of C and the counts exactly; a wrong G counts as one."""
-    config = parent.config
-    cross, counts = torch.zeros_like(statistics.cross), torch.zeros_like(statistics.counts)
-
-    def rows() -> Iterator[Tensor]:
-        for features, labels in _feature_chunks(parent, retained):
-            cross.addmm_(features.T, one_hot(labels, len(config.classes)))
-            counts.add_(torch.bincount(labels, minlength=len(config.classes)))
-            yield features
-
-    gram_is_right = gram_is_of(statistics.gram, rows(), config.feature_bits)
-    return (
-        int(not gram_is_right)
-        + int((statistics.cross != cross).sum().item())
-        + int((statistics.counts != counts).sum().item())
-    )
-
-
-def _feature_chunks(model: AnalyticClassifier, data: ClassifierData) -> Iterator[tuple[Tensor, Tensor]]:
-    labels = model.labels_of(data)
-    chunk = rows_per_chunk(model.config.feature_dim)
-    for start in range(0, len(data), chunk):
-        yield model.features(data.features[start : start + chunk]), labels[start : start + chunk]
-
-
-def _head_error(candidate: AnalyticClassifier) -> Check:
-    error = HeadError.of(candidate.statistics, candidate.config.gamma, candidate.head)
-    limit = backward_limit(candidate.config.feature_dim)
-    solved = error.backward <= limit
-    return Check(
-        name="head error",
-        formula="‖(G + γI)W - C‖_F / (γ ‖W‖_F), which bounds ‖W - W*‖_F / ‖W‖_F",
-        value=error.bound,
-        reference=0.0,
-        reference_name="exact solution",
-        bound=f"‖(G + γI)W - C‖_F ≤ {limit:.2g} · tr(G + γI) ‖W‖_F, as for a stable solve",
-        gating=True,
-        outcome=_outcome(passed=solved),
-        reason=(
-            f"The head solves its statistics' equations up to rounding ({error.backward:.2g} of {limit:.2g} allowed)."
-            if solved
-            else f"The head does not solve its statistics' equations: {error.backward:.2g}, {limit:.2g} allowed."
-        ),
-    )
-
-
-def _fresh_head(case: Case) -> Check:
-    """Compare with the head that a refit gives: solved from equal statistics, it must have equal bits."""
-    candidate = case.candidate
-    unchanged = candidate.statistics.equal(case.parent.statistics)
+def _retrained(evidence: Evidence) -> ReferenceSet:
+    if not len(evidence.sets[Records.FORGOTTEN]):
+        return ReferenceSet(kind="retrained", count=0, note="Nothing that was learned is forgotten.")
     try:
-        reference = (
-            case.parent.head if unchanged else solve_head(candidate.statistics, candidate.config.gamma)
-        )
-        distance = relative_distance(candidate.head, reference)
-    except NotPositiveDefiniteError as error:
-        distance, reason = None, f"The statistics have no solution: {error}."
-    else:
-        reason = "It is bit-identical." if distance == 0.0 else "It differs."
-    return Check(
-        name="head distance",
-        formula="‖W - W_ref‖_F / ‖W_ref‖_F",
-        value=distance,
-        reference=0.0,
-        reference_name="original" if unchanged else "refit",
-        bound="= 0",
-        gating=True,
-        outcome=_outcome(passed=distance == 0.0),
-        reason=reason,
+        found = evidence.references()
+    except MissingReferenceError as error:
+        return ReferenceSet(kind="retrained", count=0, note=str(error))
+    return ReferenceSet(
+        kind="retrained",
+        count=len(found.references),
+        seeds=tuple(reference.key.seed for reference in found.references),
+        seconds=found.seconds,
+        cached=found.cached,
+        note=found.note,
     )
-
-
-def _forgotten_classes(case: Case) -> Check:
-    candidate = case.candidate
-    columns = [candidate.config.classes.index(name) for name in case.forget.classes]
-    largest = float(candidate.head[:, columns].abs().max())
-    records = int(candidate.statistics.counts[columns].sum().item())
-    gone = largest == 0.0 and records == 0
-    return Check(
-        name="forgotten classes",
-        formula="largest magnitude in the forgotten classes' columns of the head",
-        value=largest,
-        reference=0.0,
-        reference_name="refit",
-        bound="= 0, and no record counted",
-        gating=True,
-        outcome=_outcome(passed=gone),
-        reason="They can never be predicted." if gone else f"{records} of their records are still counted.",
-    )
-
-
-def _utility(case: Case, *, gating: bool) -> Iterator[Check]:
-    held_out = case.data.audit().without(case.forget.record_ids).without_classes(case.forget.classes)
-    if not len(held_out):
-        yield Check(
-            name="held-out accuracy",
-            formula=_ACCURACY,
-            value=None,
-            n=0,
-            gating=gating,
-            outcome=Outcome.INCONCLUSIVE,
-            reason="The data set has no held-out records in its audit half.",
-        )
-        return
-    labels = held_out.labels
-    before, after = _predict(case.parent, held_out), _predict(case.candidate, held_out)
-    measured, original = accuracy(after, labels), accuracy(before, labels)
-    yield Check(
-        name="held-out accuracy",
-        formula=_ACCURACY,
-        value=measured.value,
-        reference=original.value,
-        reference_name="original",
-        interval=measured.interval,
-        n=measured.n,
-        gating=False,
-        outcome=Outcome.PASS,
-        reason="Measured on held-out records that no method has seen.",
-    )
-    change = accuracy_change(before, after, labels)
-    low, high = change.interval
-    if low >= -UTILITY_MARGIN:
-        outcome, reason = Outcome.PASS, f"Accuracy fell by no more than {UTILITY_MARGIN:.0%}."
-    elif high < -UTILITY_MARGIN:
-        outcome, reason = Outcome.FAIL, f"Accuracy fell by more than {UTILITY_MARGIN:.0%}."
-    else:
-        outcome, reason = Outcome.INCONCLUSIVE, f"{change.n} held-out records are too few to tell."
-    yield Check(
-        name="change of accuracy",
-        formula="(won - lost) / n over held-out records; interval by Agresti and Min (2005)",
-        value=change.value,
-        reference=0.0,
-        reference_name="original",
-        interval=change.interval,
-        n=change.n,
-        bound=f"≥ -{UTILITY_MARGIN:g}",
-        gating=gating,
-        outcome=outcome,
-        reason=reason,
-    )
-
-
-def _forgotten_accuracy(case: Case) -> Iterator[Check]:
-    forgotten = case.data.only(case.forget.record_ids).training()
-    if not len(forgotten):
-        return
-    measured = accuracy(_predict(case.candidate, forgotten), forgotten.labels)
-    original = accuracy(_predict(case.parent, forgotten), forgotten.labels)
-    yield Check(
-        name="accuracy on forgotten records",
-        formula=_ACCURACY,
-        value=measured.value,
-        reference=original.value,
-        reference_name="original",
-        interval=measured.interval,
-        n=measured.n,
-        gating=False,
-        outcome=Outcome.PASS,
-        reason="For information: a model that never saw a record may well classify it rightly.",
-    )
-
-
-_ACCURACY = "right predictions / records; interval by Wilson (1927)"
-
-
-def _predict(model: Any, data: ClassifierData) -> Tensor:
-    """Return predictions as indices into the data's classes, shape (n,); -1 for a class that the data lacks."""
-    known = {name: index for index, name in enumerate(data.classes)}
-    indices = torch.tensor([known.get(name, -1) for name in model.classes], dtype=torch.int64)
-    predictions: Tensor = indices[model.predict(data.features)]
-    return predictions
-
-
-def _outcome(*, passed: bool) -> Outcome:
-    return Outcome.PASS if passed else Outcome.FAIL

@@ -16,6 +16,7 @@ from itertools import count, islice
 from typing import Any, Protocol
 
 from models.contracts import FamilyRuntime, ForgetSet, Progress
+from models.errors import ModelsError
 from unlearning.audits.policy import LEAST_REFERENCES, AuditPolicy
 from unlearning.errors import MissingReferenceError
 
@@ -152,7 +153,10 @@ class ReferenceTrainer:
     @cached_property
     def _model(self) -> Any:
         """The parent, of which only the recipe is used."""
-        return self._load()
+        try:
+            return self._load()
+        except ModelsError as error:
+            raise MissingReferenceError(f"The original cannot be loaded anew: {error}") from error
 
     def retrained(self) -> Retrained:
         """Return models retrained on what remains, by other seeds than the job's.
@@ -181,6 +185,7 @@ class ReferenceTrainer:
         Raises:
             MissingReferenceError: The policy allows none, or its budget is spent.
         """
+        self._check_permission()
         recipe = recipe_digest(self.runtime.recipe(self._model))
         order: list[str] = []
         for place in range(self._policy.shadow_models // 2 * 2):
@@ -195,8 +200,7 @@ class ReferenceTrainer:
             yield Shadow(self._find_or_train(key, records, f"shadow model {place + 1}")[0], half)
 
     def _gather(self) -> Retrained:
-        if self._policy.reference == "never":
-            raise MissingReferenceError("The policy allows no retrained references.")
+        self._check_permission()
         remaining = self._data.without(self._forget.record_ids)
         if not len(remaining.training()):
             raise MissingReferenceError("No training records remain to retrain a reference on.")
@@ -218,6 +222,10 @@ class ReferenceTrainer:
             found.append(reference)
             cached += was_there
         return Retrained(tuple(found), cached, note)
+
+    def _check_permission(self) -> None:
+        if self._policy.reference == "never":
+            raise MissingReferenceError("The policy allows no retrained references.")
 
     def _check_budget(self, found: list[Reference]) -> None:
         """Stop as soon as what was trained tells that what is still needed does not fit into the budget."""

@@ -86,7 +86,8 @@ class Stratum(_Part):
     name: str = Field(description="Which records, such as: the quarter that was memorised most.")
     n: int
     memorisation: tuple[float, float] = Field(
-        description="Least and greatest memorisation in it: the original's margin less the retrained models' mean."
+        description="Least and greatest memorisation in it: the original's probability of the record's class less the "
+        "retrained models' mean."
     )
     original: float = Field(description="Mean margin, as the original sees them.")
     candidate: float = Field(description="Mean margin, as the new version sees them.")
@@ -101,6 +102,10 @@ class Power(_Part):
 
     detects: bool
     caught_by: tuple[str, ...] = Field(description="Gating checks that the original fails.")
+    unnoticed: float | None = Field(
+        None,
+        description="Share of the original's distance from retraining that could be left without being noticed.",
+    )
     reason: str = Field(description="In a sentence, with the figures.")
 
 

@@ -9,7 +9,7 @@ from models.classifier.features import FrozenLayer
 from models.classifier.ridge import solve_head
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import clusters, silent
-from unlearning.audits import classifier as suite
+from unlearning.audits import certificate
 from unlearning.audits.report import Outcome
 from unlearning.audits.suites import Case, get_suite
 from unlearning.catalog.classifier import ACU, RETRAIN
@@ -52,7 +52,7 @@ def outcome(result, name):
 def how(request, monkeypatch):
     """Both ways of comparing statistics."""
     if request.param == "random check":
-        monkeypatch.setattr(suite, "REFIT_OPERATIONS", 0)
+        monkeypatch.setattr(certificate, "REFIT_OPERATIONS", 0)
 
 
 def test_a_rightly_unlearned_model_passes_with_its_anchors_beside(how):

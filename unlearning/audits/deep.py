@@ -1,0 +1,287 @@
+"""The deep audit: attacks on single records with shadow models. They inform, and cost many trainings.
+
+Shadow models are trained on random halves of a pool: all that the original had learned, and the never-seen records.
+So every record, forgotten or not, has as many shadow models that learned it as ones that did not.
+
+- *LiRA* asks of each record whether the new version looks like the shadow models that learned it. Forgotten records
+  are the suspected members, never-seen ones the others.
+- *U-LiRA* lets the method under audit unlearn from every shadow model the forgotten records that it has learned, and asks
+  whether such models can be told from those that never learned the record.
+
+With N models the strongest ε that such an attack can show is ln(N - 1): it is printed beside what was shown.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from models.classifier.data import ClassifierData
+from models.contracts import ForgetSet
+from unlearning.audits.evidence import Evidence, Records
+from unlearning.audits.forgetting import GATING_CHECKS, auc_limits
+from unlearning.audits.metrics.lira import lira_online
+from unlearning.audits.metrics.membership_auc import membership_auc
+from unlearning.audits.metrics.shown_epsilon import epsilon_cap, shown_epsilon
+from unlearning.audits.metrics.tpr_at_fpr import tpr_at_fpr
+from unlearning.audits.metrics.u_lira import u_lira, u_lira_scores
+from unlearning.audits.outputs import observe
+from unlearning.audits.references import Shadow
+from unlearning.audits.report import Check, Outcome, ReferenceSet
+from unlearning.errors import MissingReferenceError, UnlearningError
+
+RATES = (0.01, 0.001)
+"""False-positive rates at which the attacks are read off: where they are nearly sure."""
+
+_LIRA = "log N(φ; models that learned the record) - log N(φ; models that did not), pooled variance (Carlini et al. 2022)"
+_U_LIRA = (
+    "log N(φ; models that unlearned the record) - log N(φ; models that never learned it) (Hayes et al. 2024)"
+)
+
+
+class DeepAudit:
+    """Shadow models of one audit, trained when first asked for."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._case = evidence.case
+
+    def checks(self) -> Iterator[Check]:
+        """Yield every figure of both attacks; one that cannot be measured says why."""
+        for name, formula, measure in (
+            ("LiRA AUC", f"AUC of {_LIRA}", self._lira_auc),
+            *(
+                (
+                    f"LiRA TPR at {rate:.1%} FPR",
+                    f"share of forgotten records found by {_LIRA}",
+                    self._lira_at(rate),
+                )
+                for rate in RATES
+            ),
+            ("U-LiRA accuracy", f"right guesses by {_U_LIRA}; each model left out of its fit", self._u_lira),
+            *(
+                (
+                    f"U-LiRA TPR at {rate:.1%} FPR",
+                    f"share of forgotten records told from retrained models' by {_U_LIRA}",
+                    self._u_lira_at(rate),
+                )
+                for rate in RATES
+            ),
+        ):
+            try:
+                self._evidence.check_sizes()
+                yield measure(name, formula)
+            except UnlearningError as error:
+                yield Check(
+                    name=name,
+                    formula=formula,
+                    group="membership",
+                    value=None,
+                    gating=False,
+                    outcome=Outcome.INCONCLUSIVE,
+                    reason=str(error),
+                )
+
+    def references(self) -> ReferenceSet:
+        """Describe the shadow models."""
+        try:
+            shadows = self._shadows
+        except MissingReferenceError as error:
+            return ReferenceSet(kind="shadow", count=0, note=str(error))
+        return ReferenceSet(
+            kind="shadow",
+            count=len(shadows),
+            seeds=tuple(shadow.reference.key.seed for shadow in shadows),
+            seconds=sum(shadow.reference.seconds for shadow in shadows),
+        )
+
+    @cached_property
+    def _records(self) -> ClassifierData:
+        """Forgotten and then never-seen records, in the order of their outputs."""
+        sets = self._evidence.sets
+        names = (*sets[Records.FORGOTTEN].ids, *sets[Records.NEVER_SEEN].ids)
+        records: ClassifierData = self._case.data.only(names)
+        return records
+
+    @cached_property
+    def _is_forgotten(self) -> Tensor:
+        known = self._evidence.sets[Records.FORGOTTEN].positions
+        return torch.tensor([name in known for name in self._records.ids])
+
+    @cached_property
+    def _shadows(self) -> list[Shadow]:
+        self._evidence.references()  # They share a budget, and the retrained ones matter more.
+        if self._case.references is None:
+            raise MissingReferenceError("Nothing here could train a shadow model.")
+        learned = self._case.data.training()
+        pool = self._case.data.only((*learned.ids, *self._evidence.sets[Records.NEVER_SEEN].ids))
+        as_training = dataclasses.replace(pool, held_out=torch.zeros_like(pool.held_out))
+        return list(self._case.references.shadows(as_training))
+
+    @cached_property
+    def _learned(self) -> Tensor:
+        """Which shadow model has learned which record, shape (shadows, n), bool."""
+        return torch.tensor(
+            [[name in shadow.trained_on for name in self._records.ids] for shadow in self._shadows]
+        )
+
+    @cached_property
+    def _signals(self) -> Tensor:
+        """Margins of every shadow model, shape (shadows, n)."""
+        return torch.stack([self._margins(shadow.reference.model) for shadow in self._shadows])
+
+    def _margins(self, model: object) -> Tensor:
+        return observe(model, self._records).margins
+
+    def _lira_scores(self, model: object) -> tuple[Tensor, Tensor]:
+        scores = lira_online(self._margins(model), self._signals, self._learned)
+        return scores[self._is_forgotten], scores[~self._is_forgotten]
+
+    def _lira_auc(self, name: str, formula: str) -> Check:
+        forgotten, others = self._lira_scores(self._case.candidate)
+        measured = membership_auc(forgotten, others)
+        references = [
+            membership_auc(*self._lira_scores(model)).value for model in self._evidence.references().models
+        ]
+        rate = self._case.policy.false_alarm_rate / GATING_CHECKS
+        limits = auc_limits(references, rate, pairs=len(forgotten) * len(others))
+        passed = limits.hold(measured.value)
+        return Check(
+            name=name,
+            formula=formula,
+            group="membership",
+            value=measured.value,
+            reference=limits.centre,
+            reference_name="retrained",
+            anchors={"original": membership_auc(*self._lira_scores(self._case.parent)).value},
+            interval=measured.interval,
+            n=measured.n,
+            bound=f"{limits.low:.4g} to {limits.high:.4g}",
+            limits=limits.finite,
+            gating=False,
+            outcome=Outcome.PASS if passed else Outcome.FAIL,
+            reason="For information: "
+            + ("a retrained model could well have" if passed else "a retrained model would hardly have")
+            + " given this figure.",
+        )
+
+    def _lira_at(self, rate: float) -> Callable[[str, str], Check]:
+        def measure(name: str, formula: str) -> Check:
+            references = [
+                tpr_at_fpr(*self._lira_scores(model), rate).true_positives.value
+                for model in self._evidence.references().models
+            ]
+            original = tpr_at_fpr(*self._lira_scores(self._case.parent), rate).true_positives.value
+            return self._at_rate(
+                name, formula, self._lira_scores(self._case.candidate), rate, fmean(references), original
+            )
+
+        return measure
+
+    @cached_property
+    def _unlearned(self) -> tuple[Tensor, Tensor]:
+        """Margins of forgotten records under shadow models that unlearned them, and under ones that never learned them.
+
+        Both of shape (pairs of shadows, forgotten): of the two halves of a pair exactly one has learned a record.
+        """
+        margins = torch.stack([self._margins(self._unlearn(shadow)) for shadow in self._shadows])
+        forgotten = int(self._is_forgotten.sum())
+        margins = margins[:, self._is_forgotten].reshape(-1, 2, forgotten)  # (pairs, 2, forgotten)
+        learned = self._learned[:, self._is_forgotten].reshape(-1, 2, forgotten)
+        first = learned[:, 0]
+        return (
+            torch.where(first, margins[:, 0], margins[:, 1]),
+            torch.where(first, margins[:, 1], margins[:, 0]),
+        )
+
+    def _unlearn(self, shadow: Shadow) -> object:
+        """Let the method under audit forget what a shadow model has learned of the forget set."""
+        case = self._case
+        calibration = case.data.calibration().without(case.forget.record_ids)
+        known = case.data.only((*shadow.trained_on, *calibration.ids))
+        is_held_out = torch.tensor([name not in shadow.trained_on for name in known.ids])
+        forget = tuple(sorted(shadow.trained_on.intersection(self._evidence.sets[Records.FORGOTTEN].ids)))
+        return case.method.load()(
+            shadow.reference.model,
+            dataclasses.replace(known, held_out=is_held_out),
+            ForgetSet(forget, case.forget.classes),
+            case.method.configure(dict(case.parameters)),
+            generator=torch.Generator().manual_seed(case.seed),
+            progress=case.progress,
+        )
+
+    def _u_lira(self, name: str, formula: str) -> Check:
+        measured = u_lira(*self._unlearned).accuracy
+        passed = measured.interval[0] <= 0.5  # noqa: PLR2004 - what guessing achieves
+        return Check(
+            name=name,
+            formula=formula,
+            group="membership",
+            value=measured.value,
+            reference=0.5,
+            reference_name="guessing",
+            interval=measured.interval,
+            n=measured.n,
+            bound="0.5 within the interval, or below",
+            gating=False,
+            outcome=Outcome.PASS if passed else Outcome.FAIL,
+            reason="For information: models that unlearned a record "
+            + ("are not detectably" if passed else "are detectably")
+            + " other than models that never learned it.",
+        )
+
+    def _u_lira_at(self, rate: float) -> Callable[[str, str], Check]:
+        def scores(margins: Tensor) -> Tensor:
+            return u_lira_scores(margins, *self._unlearned)
+
+        def measure(name: str, formula: str) -> Check:
+            references = self._evidence.retrained_margins(Records.FORGOTTEN)
+            retrained = torch.cat([scores(margins) for margins in references])
+            candidate = scores(self._evidence.candidate(Records.FORGOTTEN).margins)
+            original = scores(self._evidence.original(Records.FORGOTTEN).margins)
+            return self._at_rate(
+                name,
+                formula,
+                (candidate, retrained),
+                rate,
+                rate,
+                tpr_at_fpr(original, retrained, rate).true_positives.value,
+            )
+
+        return measure
+
+    def _at_rate(
+        self,
+        name: str,
+        formula: str,
+        scores: tuple[Tensor, Tensor],
+        rate: float,
+        reference: float,
+        original: float,
+    ) -> Check:
+        point = tpr_at_fpr(*scores, rate)
+        found, alarms = point.true_positives, point.false_positives
+        models = len(self._shadows)
+        shown = shown_epsilon(found.interval[0], alarms.interval[1], models)
+        passed = found.interval[0] <= alarms.interval[1]
+        return Check(
+            name=name,
+            formula=formula,
+            group="membership",
+            value=found.value,
+            reference=reference,
+            reference_name="retrained",
+            anchors={"original": original},
+            interval=found.interval,
+            n=found.n,
+            bound=f"not above the false positives, {alarms.value:.3g} of {alarms.n}",
+            gating=False,
+            outcome=Outcome.PASS if passed else Outcome.FAIL,
+            reason=(
+                f"For information: shows ε ≥ {shown:.3g}; with {models} models no attack can show more than "
+                f"ln({models} - 1) = {epsilon_cap(models):.3g}."
+            ),
+        )
