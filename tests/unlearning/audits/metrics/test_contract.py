@@ -23,7 +23,7 @@ from unlearning.audits.metrics.u_lira import u_lira, u_lira_scores
 from unlearning.audits.metrics.weight_distance import weight_distance
 from unlearning.errors import MetricError
 
-RECORDS, MODELS, CLASSES = 12, 6, 3
+RECORDS, MODELS, CLASSES = 12, 8, 3
 
 
 def normal(*shape, seed=0):
@@ -62,8 +62,8 @@ METRICS = {
     ),
     "lira online": (lambda phi, shadows: lira_online(phi, shadows, LEARNED), (SIGNALS, SHADOWS)),
     "lira offline": (lambda phi, shadows: lira_offline(phi, shadows, LEARNED), (SIGNALS, SHADOWS)),
-    "u-lira scores": (u_lira_scores, (SIGNALS, SHADOWS[:3], SHADOWS[3:])),
-    "u-lira": (u_lira, (SHADOWS[:3], SHADOWS[3:])),
+    "u-lira scores": (u_lira_scores, (SIGNALS, SHADOWS[:4], SHADOWS[4:])),
+    "u-lira": (u_lira, (SHADOWS[:4], SHADOWS[4:])),
     "tpr": (lambda members, others: tpr_at_fpr(members, others, 0.25), (SIGNALS, SHADOWS[0])),
     "memorisation": (lambda right: memorisation_scores(right, LEARNED), (SHADOW_SHARES,)),
     "memorisation proxy": (memorisation_proxy, (SHARES, SHADOW_SHARES)),
