@@ -42,6 +42,7 @@ class Delivery(RequestBody):
 
 
 DeliveryT = TypeVar("DeliveryT", bound=Delivery)
+BodyT = TypeVar("BodyT", bound=RequestBody)
 
 
 class UnsupportedMediaTypeError(ServiceError):
@@ -113,12 +114,12 @@ async def process(
     return await to_thread.run_sync(effect, call, parcel, limiter=call.runtime.parsers)
 
 
-def request_body(schema: type[Delivery]) -> dict[str, Any]:
-    """Describe both forms of the body, for an endpoint's `openapi_extra=`."""
-    json_form = schema.model_json_schema()
+def request_body(schema: type[Delivery], *others: type[RequestBody]) -> dict[str, Any]:
+    """Describe both forms of the body, for an endpoint's `openapi_extra=`; `others` may come as JSON in its place."""
+    json_form = json_schema_of(schema)
     json_form["required"] = [*json_form.get("required", []), "uri"]
     json_form["properties"]["uri"] = {**json_form["properties"]["uri"]["anyOf"][0], "title": "Uri"}
-    metadata = schema.model_json_schema()
+    metadata = json_schema_of(schema)
     del metadata["properties"]["uri"]
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     upload_form = {
@@ -135,10 +136,19 @@ def request_body(schema: type[Delivery]) -> dict[str, Any]:
                     "schema": upload_form,
                     "encoding": {METADATA_PART: {"contentType": "application/json"}},
                 },
-                "application/json": {"schema": json_form},
+                "application/json": {
+                    "schema": {"anyOf": [json_form, *map(json_schema_of, others)]} if others else json_form
+                },
             },
         }
     }
+
+
+def json_schema_of(schema: type[RequestBody]) -> dict[str, Any]:
+    """Return a body's schema; what it refers to stands in the document already, for some other endpoint's sake."""
+    described = schema.model_json_schema(ref_template="#/components/schemas/{model}")
+    described.pop("$defs", None)
+    return described
 
 
 def _files_directory(workspace: Path) -> Path:
@@ -149,7 +159,7 @@ async def _receive_upload(
     call: Call, request: Request, schema: type[DeliveryT], workspace: Path
 ) -> tuple[DeliveryT, tuple[ReceivedFile, ...]]:
     upload = await receive_upload(request, _files_directory(workspace))
-    metadata = _parse(schema, upload.metadata)
+    metadata = parse_metadata(schema, upload.metadata)
     if metadata.uri is not None:
         raise _invalid("uri", "an upload brings its files itself; send JSON alone to import from a URI")
     call.cover(_fingerprint(upload))
@@ -159,7 +169,7 @@ async def _receive_upload(
 async def _import(
     call: Call, request: Request, schema: type[DeliveryT], workspace: Path
 ) -> tuple[DeliveryT, tuple[ReceivedFile, ...]]:
-    metadata = _parse(schema, await request.body())
+    metadata = parse_metadata(schema, await request.body())
     if metadata.uri is None:
         raise _invalid("uri", "a JSON body must say where to import from; to upload files, send multipart")
     files = await to_thread.run_sync(
@@ -172,7 +182,12 @@ async def _import(
     return metadata, files
 
 
-def _parse(schema: type[DeliveryT], body: bytes) -> DeliveryT:
+def parse_metadata(schema: type[BodyT], body: bytes) -> BodyT:
+    """Read a JSON body that FastAPI does not read, and refuse it as FastAPI would.
+
+    Raises:
+        RequestValidationError: It is no JSON, or does not fit `schema`.
+    """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

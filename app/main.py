@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.audits.endpoints import router as audits
 from app.body_limit import BodyLimit
 from app.datasets.endpoints import router as datasets
 from app.errors import PROBLEM_TITLES, Problem, ServiceError, problem_response, problem_responses
@@ -93,7 +94,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_handlers(app)
     shared = problem_responses(401, 403, 422, 429)
     # Routers are tried in this order for every call, so the one that is called most stands first.
-    for router in (forget_requests, jobs, registry, datasets, methods, plans, policies, webhooks, log, retention):
+    for router in (
+        forget_requests,
+        jobs,
+        registry,
+        datasets,
+        methods,
+        plans,
+        policies,
+        audits,
+        webhooks,
+        log,
+        retention,
+    ):
         app.include_router(router, prefix="/v1", responses=shared)
     app.include_router(health)
     signer = ProcessorSigner.load(settings)

@@ -6,7 +6,7 @@ import hmac
 import uuid
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from app.retention.locations import claim_location
@@ -49,7 +49,12 @@ def known_references(session: Session, dataset_id: uuid.UUID) -> tuple[KnownRefe
     """Return the references over a dataset that a job may use."""
     rows = session.scalars(
         select(TrainedReference)
-        .where(TrainedReference.dataset_id == dataset_id, *_exist())
+        .where(
+            TrainedReference.dataset_id == dataset_id,
+            TrainedReference.destroyed_at.is_(None),
+            # What is to be destroyed may go at any moment, and no job that begins now shall be in its way.
+            TrainedReference.superseded_at.is_(None),
+        )
         .order_by(TrainedReference.created_at.desc())
         .limit(MOST_KNOWN)
     )
@@ -135,12 +140,12 @@ def supersede_references(
     left_out = TrainedReference.left_out
     session.execute(
         update(TrainedReference)
-        .where(TrainedReference.dataset_id == dataset.id, *_exist(), TrainedReference.superseded_at.is_(None))
+        .where(
+            TrainedReference.dataset_id == dataset.id,
+            TrainedReference.destroyed_at.is_(None),
+            TrainedReference.superseded_at.is_(None),
+        )
         .where(left_out.is_(None) | (left_out.not_in(own) & (left_out != same)))
         .values(superseded_at=now)
         .execution_options(synchronize_session=False)
     )
-
-
-def _exist() -> Collection[ColumnElement[bool]]:
-    return (TrainedReference.destroyed_at.is_(None),)

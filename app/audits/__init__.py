@@ -1,0 +1,1 @@
+"""Audits without unlearning: the service judges what it did not make itself."""
