@@ -1,6 +1,7 @@
 """Engine, sessions and the database's clock, for SQLite and PostgreSQL alike."""
 
 import datetime as dt
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        # At its most talkative SQLAlchemy logs every row it reads, whatever it hides of parameters.
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
         parsed = make_url(url)
         self.dialect = parsed.get_backend_name()
         if self.dialect not in CLOCK:

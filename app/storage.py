@@ -146,6 +146,11 @@ class Storage:
                 length -= len(chunk)
                 yield chunk
 
+    def read_whole(self, location: str, path: str) -> bytes:
+        """Return the bytes of a small stored file."""
+        content: bytes = self._filesystem.cat_file(self._path(location, path))
+        return content
+
     def local_file(self, location: str, path: str) -> Path | None:
         """Return the file's path where the storage is local, else None."""
         return Path(self._root) / location / path if self.is_local else None

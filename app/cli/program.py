@@ -13,7 +13,21 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from typer.exceptions import Abort, TyperException
 
-from app.cli import download, forget, keys, log, methods, register, retention, server, signing, train, verify
+from app.backup.errors import BackupError
+from app.cli import (
+    backup,
+    download,
+    forget,
+    keys,
+    log,
+    methods,
+    register,
+    retention,
+    server,
+    signing,
+    train,
+    verify,
+)
 from app.cli.demo import command as demo
 from app.cli.errors import CommandError
 from app.cli.output import say_error, show_help
@@ -33,6 +47,7 @@ SENTENCES = (
     CommandError,
     ClientError,
     SchemaError,
+    BackupError,
     OpenDsrSettingsError,
     PolicyFileError,
     UnknownKeyError,
@@ -51,7 +66,7 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (server, train, register, forget, download, verify, methods, retention, demo):
+for module in (server, train, register, forget, download, verify, methods, retention, backup, demo):
     module.add_commands(program)
 keys.program.add_typer(signing.program)
 program.add_typer(keys.program)

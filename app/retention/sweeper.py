@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
+from app.backup.reconciliation import reconcile
 from app.database import database_now
 from app.retention.compaction import compact
 from app.retention.litter import delete_litter, delete_local_litter
@@ -42,6 +43,8 @@ class Swept:
     references: int = 0
     litter: int = 0
     local: int = 0
+    keys: int = 0
+    """Keys of backups that were shredded."""
     compacted: bool = False
     failed: int = 0
     """What could not be deleted; the log says why, and the next sweep tries again."""
@@ -51,7 +54,6 @@ class Swept:
         """Whether there was anything to do, other than overwriting bytes."""
         idle = {"compacted", "failed"}
         return any(getattr(self, field.name) for field in fields(self) if field.name not in idle)
-
 
     def plus(self, other: "Swept") -> "Swept":
         """Return what two sweeps did together; what would not go is what did not go the last time."""
@@ -76,6 +78,7 @@ def sweep(
     """
     settings, swept = runtime.settings, Swept()
     swept.local = delete_local_litter(runtime, stop)
+    swept.keys = reconcile(runtime)
     pause = dt.timedelta(seconds=settings.sweep_seconds)
     if take_turn(runtime.database, Kind.ROWS, pause, at_once=at_once):
         _sweep_rows(runtime, stop, swept)
