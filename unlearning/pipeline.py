@@ -44,6 +44,7 @@ from typing import Any
 import torch
 
 from models.contracts import FamilyRuntime, ForgetSet, Progress
+from models.errors import ModelsError
 from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import ReferenceStore, ReferenceTrainer
 from unlearning.audits.report import Audit, Curve, Outcome
@@ -156,9 +157,8 @@ def run_plan(
         if obstacle is not None:
             skipped.append(SkippedRung(rung.method, obstacle))
             continue
-        if tried:
-            model = reload()
-        candidate, result = _try_rung(job, rung, model)
+        # A rung that finds a damaged parent has failed like any other, and says so.
+        candidate, result = _try_rung(job, rung, reload if tried else lambda: model)
         tried.append(result)
         verdict = result.audit.verdict if result.audit else Outcome.FAIL
         if verdict is Outcome.PASS or (
@@ -260,19 +260,20 @@ def _is_better(result: RungResult, than: RungResult) -> bool:
     return verdicts == [Outcome.INCONCLUSIVE, Outcome.FAIL]
 
 
-def _try_rung(job: _Job, rung: Rung, model: Any) -> tuple[Any, RungResult]:
+def _try_rung(job: _Job, rung: Rung, load: Callable[[], Any]) -> tuple[Any, RungResult]:
     """Return the candidate and what is known of it; without an audit the candidate is None."""
     started = time.perf_counter()
     candidate, audit, failure = None, None, None
     try:
-        candidate, audit = _unlearn_and_audit(job, rung, model)
+        candidate, audit = _unlearn_and_audit(job, rung, load())
     except Exception as error:
         # A method or a plug-in may raise anything; whatever it is, this rung has failed and says so.
         if _is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         # A stranger's message may name records, and both the log and the result outlive the request.
         logger.warning("the rung %s/%s failed with %s", job.family, rung.method, type(error).__name__)
-        failure = str(error) if isinstance(error, UnlearningError) else f"It raised {type(error).__name__}."
+        known = isinstance(error, UnlearningError | ModelsError)
+        failure = str(error) if known else f"It raised {type(error).__name__}."
     result = RungResult(
         method=rung.method,
         guarantee=str(rung.guarantee),

@@ -1,7 +1,7 @@
 """The deep audit: attacks on single records with shadow models. They inform, and cost many trainings.
 
-Shadow models are trained on random halves of a pool: all that the original had learned, and the never-seen records.
-So every record, forgotten or not, has as many shadow models that learned it as ones that did not.
+Shadow models are trained on halves of a pool: all that the original had learned, and the never-seen records. Every
+record, forgotten or not, has as many shadow models that learned it as ones that did not.
 
 - *LiRA* asks of each record whether the new version looks like the shadow models that learned it. Forgotten records
   are the suspected members, never-seen ones the others.
@@ -31,7 +31,7 @@ from unlearning.audits.metrics.u_lira import u_lira, u_lira_scores
 from unlearning.audits.outputs import observe
 from unlearning.audits.references import Shadow
 from unlearning.audits.report import Check, Outcome, ReferenceSet
-from unlearning.errors import MissingReferenceError, UnlearningError
+from unlearning.errors import MethodError, MissingReferenceError, UnlearningError
 
 RATES = (0.01, 0.001)
 """False-positive rates at which the attacks are read off: where they are nearly sure."""
@@ -40,6 +40,15 @@ _LIRA = "log N(φ; models that learned the record) - log N(φ; models that did n
 _U_LIRA = (
     "log N(φ; models that unlearned the record) - log N(φ; models that never learned it) (Hayes et al. 2024)"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class _LiraScores:
+    """Log-likelihood ratios of forgotten and of never-seen records, under each model."""
+
+    candidate: tuple[Tensor, Tensor]
+    original: tuple[Tensor, Tensor]
+    retrained: list[tuple[Tensor, Tensor]]
 
 
 class DeepAudit:
@@ -61,7 +70,11 @@ class DeepAudit:
                 )
                 for rate in RATES
             ),
-            ("U-LiRA accuracy", f"right guesses by {_U_LIRA}; each model left out of its fit", self._u_lira),
+            (
+                "U-LiRA accuracy",
+                f"right guesses by {_U_LIRA}; every other model fits, the rest are guessed",
+                self._u_lira,
+            ),
             *(
                 (
                     f"U-LiRA TPR at {rate:.1%} FPR",
@@ -136,16 +149,19 @@ class DeepAudit:
     def _margins(self, model: object) -> Tensor:
         return observe(model, self._records).margins
 
-    def _lira_scores(self, model: object) -> tuple[Tensor, Tensor]:
-        scores = lira_online(self._margins(model), self._signals, self._learned)
-        return scores[self._is_forgotten], scores[~self._is_forgotten]
+    @cached_property
+    def _lira(self) -> "_LiraScores":
+        def scores(model: object) -> tuple[Tensor, Tensor]:
+            ratios = lira_online(self._margins(model), self._signals, self._learned)
+            return ratios[self._is_forgotten], ratios[~self._is_forgotten]
+
+        models = self._evidence.references().models
+        return _LiraScores(scores(self._case.candidate), scores(self._case.parent), list(map(scores, models)))
 
     def _lira_auc(self, name: str, formula: str) -> Check:
-        forgotten, others = self._lira_scores(self._case.candidate)
+        forgotten, others = self._lira.candidate
         measured = membership_auc(forgotten, others)
-        references = [
-            membership_auc(*self._lira_scores(model)).value for model in self._evidence.references().models
-        ]
+        references = [membership_auc(*scores).value for scores in self._lira.retrained]
         rate = self._case.policy.false_alarm_rate / GATING_CHECKS
         limits = auc_limits(references, rate, pairs=len(forgotten) * len(others))
         passed = limits.hold(measured.value)
@@ -156,7 +172,7 @@ class DeepAudit:
             value=measured.value,
             reference=limits.centre,
             reference_name="retrained",
-            anchors={"original": membership_auc(*self._lira_scores(self._case.parent)).value},
+            anchors={"original": membership_auc(*self._lira.original).value},
             interval=measured.interval,
             n=measured.n,
             bound=f"{limits.low:.4g} to {limits.high:.4g}",
@@ -170,14 +186,9 @@ class DeepAudit:
 
     def _lira_at(self, rate: float) -> Callable[[str, str], Check]:
         def measure(name: str, formula: str) -> Check:
-            references = [
-                tpr_at_fpr(*self._lira_scores(model), rate).true_positives.value
-                for model in self._evidence.references().models
-            ]
-            original = tpr_at_fpr(*self._lira_scores(self._case.parent), rate).true_positives.value
-            return self._at_rate(
-                name, formula, self._lira_scores(self._case.candidate), rate, fmean(references), original
-            )
+            references = [tpr_at_fpr(*scores, rate).true_positives.value for scores in self._lira.retrained]
+            original = tpr_at_fpr(*self._lira.original, rate).true_positives.value
+            return self._at_rate(name, formula, self._lira.candidate, rate, fmean(references), original)
 
         return measure
 
@@ -185,17 +196,15 @@ class DeepAudit:
     def _unlearned(self) -> tuple[Tensor, Tensor]:
         """Margins of forgotten records under shadow models that unlearned them, and under ones that never learned them.
 
-        Both of shape (pairs of shadows, forgotten): of the two halves of a pair exactly one has learned a record.
+        Both of shape (half of the shadows, forgotten): exactly half of them have learned a record.
         """
         margins = torch.stack([self._margins(self._unlearn(shadow)) for shadow in self._shadows])
-        forgotten = int(self._is_forgotten.sum())
-        margins = margins[:, self._is_forgotten].reshape(-1, 2, forgotten)  # (pairs, 2, forgotten)
-        learned = self._learned[:, self._is_forgotten].reshape(-1, 2, forgotten)
-        first = learned[:, 0]
-        return (
-            torch.where(first, margins[:, 0], margins[:, 1]),
-            torch.where(first, margins[:, 1], margins[:, 0]),
-        )
+        margins = margins[:, self._is_forgotten]  # (shadows, forgotten)
+        learned = self._learned[:, self._is_forgotten]
+        half = len(self._shadows) // 2
+        order = learned.to(torch.int8).argsort(dim=0, descending=True, stable=True)
+        sorted_margins = margins.gather(0, order)
+        return sorted_margins[:half], sorted_margins[half:]
 
     def _unlearn(self, shadow: Shadow) -> object:
         """Let the method under audit forget what a shadow model has learned of the forget set."""
@@ -204,6 +213,10 @@ class DeepAudit:
         known = case.data.only((*shadow.trained_on, *calibration.ids))
         is_held_out = torch.tensor([name not in shadow.trained_on for name in known.ids])
         forget = tuple(sorted(shadow.trained_on.intersection(self._evidence.sets[Records.FORGOTTEN].ids)))
+        if not case.method.implementation:
+            raise MethodError(
+                "How this version was made is not known, so it cannot be done to shadow models."
+            )
         return case.method.load()(
             shadow.reference.model,
             dataclasses.replace(known, held_out=is_held_out),

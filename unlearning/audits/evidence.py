@@ -136,7 +136,12 @@ class Evidence:
     def _of(self, name: str, model: Any, records: Records) -> Outputs:
         key = name, records
         if key not in self._outputs:
-            self._outputs[key] = observe(model, self.sets[records])
+            outputs = observe(model, self.sets[records])
+            if outputs.classes != tuple(sorted(self.case.parent.classes)):
+                raise MetricError(
+                    "The models do not know the same classes, so their scores are not comparable."
+                )
+            self._outputs[key] = outputs
         return self._outputs[key]
 
 

@@ -24,10 +24,12 @@ class Outputs:
     """One model's answers on one set of records.
 
     Attributes:
-        logits: Shape (n, classes), float64, in the order of the model's classes.
+        classes: The model's classes in alphabetical order, whatever order the model has them in.
+        logits: Shape (n, classes), float64, in this order.
         labels: The records' classes among them, shape (n,), int64.
     """
 
+    classes: tuple[str, ...]
     logits: Tensor
     labels: Tensor
 
@@ -81,12 +83,14 @@ def observe(model: Any, data: ClassifierData) -> Outputs:
             f"The architecture {getattr(model, 'architecture', type(model).__name__)!r} offers no logits, so nothing "
             "beyond its accuracy can be measured."
         )
+    classes = tuple(sorted(model.classes))
     try:
-        labels = data.labels_among(model.classes)
+        labels = data.labels_among(classes)
     except ValueError as error:
         raise MetricError(f"The models' classes are not the data's: {error}.") from error
     with reading(model):
         logits = model.logits(data.features)
     if not isinstance(logits, Tensor) or logits.shape != (len(data), len(model.classes)):
         raise MetricError("The model's logits are not one row for each record and one column for each class.")
-    return Outputs(logits.detach().to("cpu", torch.float64).clone(), labels)
+    columns = [model.classes.index(name) for name in classes]
+    return Outputs(classes, logits.detach().to("cpu", torch.float64)[:, columns], labels)

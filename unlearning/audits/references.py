@@ -8,6 +8,7 @@ from which a retrained *candidate* is made, is left out, so that no candidate is
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -174,10 +175,11 @@ class ReferenceTrainer:
         return self._retrained
 
     def shadows(self, pool: Any) -> Iterator[Shadow]:
-        """Yield shadow models, each trained on a random half of `pool`'s records.
+        """Yield shadow models, each trained on about half of `pool`'s records.
 
-        Every record is in the half of one shadow and outside that of the next, so that each has been seen by exactly
-        as many as have not seen it.
+        Every record falls to exactly half of the shadows, chosen at random for it (Carlini et al. 2022, section
+        V-A). Complementary halves would do that too, but two models that share out the records between them err in
+        opposite directions, and what is left out of a fit must not be told by its counterpart.
 
         Args:
             pool: Records, all of which count as training records here.
@@ -187,17 +189,17 @@ class ReferenceTrainer:
         """
         self._check_permission()
         recipe = recipe_digest(self.runtime.recipe(self._model))
-        order: list[str] = []
-        for place in range(self._policy.shadow_models // 2 * 2):
-            seed = FIRST_SHADOW_SEED + place
-            if place % 2 == 0:
-                # Ranked by a hash of seed and id: the same halves whatever other records there are around.
-                order = sorted(pool.ids, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
-            middle = len(order) // 2
-            half = frozenset(order[:middle] if place % 2 == 0 else order[middle:])
+        count = self._policy.shadow_models // 2 * 2
+        generator = random.Random(FIRST_SHADOW_SEED)  # noqa: S311 - chooses halves, guards nothing
+        halves: list[list[str]] = [[] for _ in range(count)]
+        for name in pool.ids:
+            for place in generator.sample(range(count), count // 2):
+                halves[place].append(name)
+        for place, half in enumerate(halves):
             records = pool.only(half)
-            key = ReferenceKey(records.training_digest(), recipe, seed)
-            yield Shadow(self._find_or_train(key, records, f"shadow model {place + 1}")[0], half)
+            key = ReferenceKey(records.training_digest(), recipe, FIRST_SHADOW_SEED + place)
+            reference, _ = self._find_or_train(key, records, f"shadow model {place + 1}")
+            yield Shadow(reference, frozenset(half))
 
     def _gather(self) -> Retrained:
         self._check_permission()
