@@ -30,7 +30,7 @@ def memorisation_scores(right: Tensor, trained_on: Tensor) -> Tensor:
     >>> memorisation_scores(right, learned)  # 1 - ½, and 1 - 1
     tensor([0.5000, 0.0000], dtype=torch.float64)
     """
-    values, learned = shadow_signals(right, trained_on, right.shape[-1])
+    values, learned = shadow_signals(right, trained_on, right.shape[-1] if right.dim() else 0)
     _refuse_no_shares(values)
     refuse_fewer_models(learned, 1, "that have learned them")
     refuse_fewer_models(~learned, 1, "that never saw them")

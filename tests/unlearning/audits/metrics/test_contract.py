@@ -133,6 +133,7 @@ def test_another_number_of_axes_is_refused(name):
     metric, inputs = METRICS[name]
     for position in range(len(inputs)):
         reshaped = list(inputs)
-        reshaped[position] = inputs[position][None]
-        with pytest.raises(MetricError):
-            metric(*reshaped)
+        for other in (inputs[position][None], inputs[position].sum()):
+            reshaped[position] = other
+            with pytest.raises(MetricError):
+                metric(*reshaped)

@@ -92,6 +92,14 @@ def test_one_reference_model_finds_memorised_records_among_hard_and_easy_ones():
     assert scores[100:].mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_ratio_of_exactly_gamma_counts():
+    # All models give ½, so every ratio is 1 = γ; with γ above it, none counts.
+    half = torch.full((1, 2), 0.5)
+    never = torch.zeros(1, 2, dtype=torch.bool)
+    for gamma, expected in ((1.0, [1.0, 1.0]), (1.0001, [0.0, 0.0])):
+        assert rmia_offline(half[0], half, never, half[0], half, a=1.0, gamma=gamma).tolist() == expected
+
+
 def test_a_record_that_every_reference_model_has_learned_is_refused_offline():
     target, references, learned, *population = draw(0)
     learned[:, 3] = True
