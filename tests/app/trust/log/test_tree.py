@@ -134,7 +134,7 @@ def test_the_database_refuses_every_change_but_the_next_leaf(runtime, subtests):
     for statement in [*CHANGES, *CHANGES_OF[runtime.database.dialect]]:
         with subtests.test(statement):
             with (
-                pytest.raises(DBAPIError, match="never changed or deleted|not the next one"),
+                pytest.raises(DBAPIError, match=r"never changed or deleted|not the next one"),
                 runtime.database.write() as session,
             ):
                 session.execute(text(statement))
