@@ -1,6 +1,7 @@
 """The HTTP service: routers and handlers, nothing else. Imports no torch."""
 
 import importlib.metadata
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -36,6 +39,8 @@ from models.errors import CheckpointError, DatasetError, UnknownArchitectureErro
 from unlearning.catalog import methods as installed_methods
 from unlearning.errors import ConfigurationError, PlanningError, TargetError, UnknownMethodError
 
+logger = logging.getLogger(__name__)
+
 DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
     CheckpointError: ("invalid-checkpoint", "Checkpoint refused"),
     DatasetError: ("invalid-data", "Data refused"),
@@ -47,6 +52,11 @@ DOMAIN_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
     TargetError: ("invalid-target", "Target refused"),
 }
 """What a refusal by the lower floors is called here; its sentence is passed on as it is."""
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a database raises that restarts, is out of reach, or is too busy for one more call just now."""
+
+RETRY_AFTER_SECONDS = 1
 
 HTTP_PROBLEMS = {
     400: "unreadable-body",
@@ -86,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Erasure requests become new, audited, downloadable model versions.",
         version=importlib.metadata.version("expunge"),
         lifespan=lifespan,
-        responses=problem_responses(500),
+        responses=problem_responses(500, 503),
     )
     app.add_middleware(
         BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
@@ -147,6 +157,20 @@ def _add_handlers(app: FastAPI) -> None:
         slug = HTTP_PROBLEMS.get(error.status_code, f"http-{error.status_code}")
         title = PROBLEM_TITLES.get(error.status_code, "The call failed.")
         return problem_response(error.status_code, slug, title, str(error.detail), headers=error.headers)
+
+    def database_away(_request: Request, error: Exception) -> Response:
+        logger.warning("A call was turned away: the database is away or busy (%s).", type(error).__name__)
+        # A lost connection does not say whether the commit came first, so nothing is promised about that.
+        return problem_response(
+            503,
+            "database-away",
+            "Database away",
+            "The database is away or too busy just now. Try again, under the same Idempotency-Key.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+
+    for kind in DATABASE_AWAY:
+        app.add_exception_handler(kind, database_away)
 
     @app.exception_handler(Exception)
     def internal_error(_request: Request, _error: Exception) -> Response:

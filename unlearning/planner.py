@@ -130,6 +130,16 @@ def make_plan(asked: PlanInput) -> Plan:
     return Plan(rungs=rungs, ruled_out=tuple(ruled_out))
 
 
+def estimated_retraining_seconds(asked: PlanInput) -> float | None:
+    """Estimate how long it takes to train one reference for the job's audits; None where nobody knows.
+
+    A reference is what the family's last resort would make, by another seed.
+    """
+    estimates = [_estimated_flops(spec, asked) for spec in methods(asked.family) if spec.fallback]
+    known = [flops for flops in estimates if flops is not None]
+    return min(known) / FLOPS_PER_SECOND if known else None
+
+
 def _named_method(asked: PlanInput) -> MethodSpec | None:
     """Return the method that was asked for by name, its parameters checked, or None for `auto`."""
     if asked.method != AUTO:

@@ -58,6 +58,28 @@ class PlanCreate(RequestBody):
         return self
 
 
+class ReferenceEstimate(BaseModel):
+    """What the audits of a plan's methods would have to be compared with, and what that costs."""
+
+    needed: bool = Field(
+        description="Whether a method of the plan must be measured against retrained models; exact ones need not."
+    )
+    retrained: int = Field(description="Models that are retrained for it.")
+    cached: int = Field(description="How many of them are there already.")
+    shadow_models: int = Field(description="Models that the deep audit trains besides; 0 where it is off.")
+    cached_shadow_models: int = Field(description="How many of them are there already.")
+    seconds_each: float | None = Field(
+        description="Time for one of them: measured where any was trained, or else an estimate; null if unknown."
+    )
+    measured: bool = Field(description="Whether that time was measured on this model.")
+    estimated_seconds: float | None = Field(
+        description="Time for all that are not there yet; null if unknown."
+    )
+    within_budget: bool | None = Field(
+        description="Whether the policy lets all of them be trained; null if their cost is unknown."
+    )
+
+
 class PlanRead(BaseModel):
     """The answer: the ladder of methods, and those that are not on it. Costs are estimates."""
 
@@ -66,3 +88,4 @@ class PlanRead(BaseModel):
     forget: int = Field(description="Records that would be forgotten.")
     rungs: list[Rung] = Field(description="Tried in this order until one passes its audit.")
     ruled_out: list[RuledOut] = Field(description="The family's other methods, each with its reason.")
+    references: ReferenceEstimate = Field(description="What the audits would be compared with.")

@@ -26,9 +26,9 @@ from models.contracts import FamilyRuntime, ForgetSet, Progress
 from models.errors import CheckpointError, DatasetError
 from models.families import get_family
 from models.id_index import IdIndex
+from unlearning.audits.ahead import train_ahead
 from unlearning.audits.independent import judge_candidate
 from unlearning.audits.policy import AuditPolicy
-from unlearning.audits.references import ReferenceTrainer
 from unlearning.errors import MissingReferenceError, PlanningError
 from unlearning.pipeline import PipelineResult, RungResult, run_plan, run_update
 from unlearning.planner import Plan, PlanInput, make_plan
@@ -394,24 +394,17 @@ def _train_references(
     runtime = get_family(task.family).runtime()
     model, data = _load(runtime, inputs.parent, inputs.learned)
     forget = _audited_set(task, inputs) if task.targets else ForgetSet()
-    # Nobody waits for it, so it takes the time it takes.
-    policy = AuditPolicy.model_validate({**task.policy, "reference": "always"})
-    trainer = ReferenceTrainer(
-        runtime,
-        lambda: model,
-        data,
-        forget,
-        policy,
-        StoredReferences(task, workplace, runtime, forget.record_ids, tell),
-        seed=task.seed,
-        progress=report,
-    )
     try:
-        if task.targets:
-            trainer.retrained()
-        else:
-            for _ in trainer.shadows(data):
-                pass  # kept as soon as it is trained; only one is held in memory at a time
+        train_ahead(
+            runtime,
+            data,
+            forget,
+            reload=lambda: model,
+            policy=AuditPolicy.model_validate(task.policy),
+            references=StoredReferences(task, workplace, runtime, forget.record_ids, tell),
+            seed=task.seed,
+            progress=report,
+        )
     except MissingReferenceError as error:
         raise JobFailedError(FailureKind.METHOD, str(error)) from error
     return Finished(None, True, {}, (), (), None)

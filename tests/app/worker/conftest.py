@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from app.runtime import Runtime
 from app.storage import Storage
-from app.tables import Dataset, Event, ForgetRequest, Job, Model, Snapshot, Version
+from app.tables import Dataset, Event, ForgetRequest, Job, Model, Snapshot, TrainedReference, Version
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
@@ -287,7 +287,12 @@ class Yard:
     def recorded(self) -> set[str]:
         """Return the locations that rows say are real."""
         with self.runtime.database.read() as session:
-            return {*session.scalars(select(Version.location)), *session.scalars(select(Snapshot.location))}
+            references = select(TrainedReference.location).where(TrainedReference.destroyed_at.is_(None))
+            return {
+                *session.scalars(select(Version.location)),
+                *session.scalars(select(Snapshot.location)),
+                *session.scalars(references),
+            }
 
     def _source(self, ids: Sequence[str]) -> Path:
         source = self.tmp_path / f"{uuid.uuid4().hex}.jsonl"

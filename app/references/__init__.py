@@ -1,0 +1,1 @@
+"""References: models trained only for audits to compare with."""
