@@ -164,15 +164,20 @@ class Layer:
     pool: bool = False
 
     @property
+    def kernel(self) -> int:
+        """Side of the window that a convolution looks through, and 1 for a linear layer."""
+        return KERNEL if self.kind == "conv" else 1
+
+    @property
     def fan_in(self) -> int:
         """Inputs of one output."""
-        return self.inputs * KERNEL * KERNEL if self.kind == "conv" else self.inputs
+        return self.inputs * self.kernel * self.kernel
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight; the bias has shape (outputs,)."""
-        kernel = (KERNEL, KERNEL) if self.kind == "conv" else ()
-        return (self.outputs, self.inputs, *kernel)
+        window = (self.kernel, self.kernel) if self.kind == "conv" else ()
+        return (self.outputs, self.inputs, *window)
 
 
 def _layers(config: NetworkConfig) -> Iterator[Layer]:

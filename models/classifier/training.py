@@ -14,7 +14,7 @@ side instead.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from models.threads import one_thread
 
 if TYPE_CHECKING:  # network imports this module, for it trains
     from models.classifier.network import NetworkClassifier
+
+_DIVERGED = "training diverged: its loss is no longer a number; choose a smaller learning rate"
 
 
 @dataclass(frozen=True)
@@ -65,29 +67,84 @@ def sgd_epochs(
     """
     if not len(features):
         raise ValueError("there are no training records")
-    weights = leaves(model)
-    optimizer = torch.optim.SGD(
-        weights.values(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    descent = Descent(model, settings)
     steps = math.ceil(len(features) / settings.batch_size)
     for number in range(1, settings.epochs + 1):
         total = 0.0
         with one_thread():
             for step, batch in enumerate(batches(len(features), settings.batch_size, generator)):
-                done = ((number - 1) * steps + step) / (settings.epochs * steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.rate(done)
-                logits = model.apply(model.scale(features[batch]), weights)
+                logits = descent.logits(features[batch])
                 loss = functional.cross_entropy(logits, labels[batch])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                descent.step(loss, done=((number - 1) * steps + step) / (settings.epochs * steps))
                 total += loss.item() * len(batch)
-        check_finite(total, weights)
-        yield Epoch(number, settings.epochs, total / len(features), model.with_weights(weights))
+        yield Epoch(number, settings.epochs, total / len(features), descent.model())
+
+
+class Descent:
+    """A copy of a network's weights, and the optimizer that moves them step by step.
+
+    What is differentiated is the caller's: a loss on `logits` for training, another sign or other terms for forgetting.
+
+    Attributes:
+        weights: Leaves of the computation, by name.
+    """
+
+    def __init__(
+        self,
+        model: "NetworkClassifier",
+        settings: SgdSettings,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+    ) -> None:
+        """Copy the weights of `model`, which is left as it was; `adam` has no use for the momentum."""
+        self._model = model
+        self._settings = settings
+        self.weights = {
+            name: tensor.detach().clone().requires_grad_() for name, tensor in model.weights.items()
+        }
+        self._optimizer: torch.optim.Optimizer
+        if optimizer == "adam":
+            self._optimizer = torch.optim.Adam(
+                self.weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            )
+        else:
+            self._optimizer = torch.optim.SGD(
+                self.weights.values(),
+                lr=settings.learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Compute logits that can be differentiated: shape (n, input_width) -> (n, classes)."""
+        return self._model.apply(self._model.scale(features), self.weights)
+
+    def step(self, loss: Tensor, *, done: float = 0.0) -> None:
+        """Move the weights against the gradient of `loss`.
+
+        Args:
+            loss: A scalar.
+            done: Share of all steps that lies behind, for the schedule.
+
+        Raises:
+            ValueError: The loss is NaN or infinite.
+        """
+        if not loss.isfinite():
+            raise ValueError(_DIVERGED)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.rate(done)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def model(self) -> "NetworkClassifier":
+        """Return the network as it is now: a copy that later steps leave alone.
+
+        Raises:
+            ValueError: A weight is NaN or infinite.
+        """
+        if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
+            raise ValueError(_DIVERGED)
+        return self._model.with_weights(self.weights)
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -95,16 +152,7 @@ def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     yield from torch.split(torch.randperm(n, generator=generator), size)
 
 
-def leaves(model: "NetworkClassifier") -> dict[str, Tensor]:
-    """Copy a model's weights into tensors that a loss can be differentiated by."""
-    return {name: tensor.detach().clone().requires_grad_() for name, tensor in model.weights.items()}
-
-
-def check_finite(loss: float, weights: dict[str, Tensor]) -> None:
-    """Refuse a run that has left the numbers.
-
-    Raises:
-        ValueError: The loss or a weight is NaN or infinite.
-    """
-    if not (math.isfinite(loss) and all(bool(tensor.isfinite().all()) for tensor in weights.values())):
-        raise ValueError("training diverged: its loss is no longer a number; choose a smaller learning rate")
+def endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield batches for ever: pass after pass over n ≥ 1 records, each shuffled anew."""
+    while True:
+        yield from batches(n, size, generator)

@@ -78,7 +78,7 @@ def test_methods_of_a_family_without_any_are_none():
 
 
 def test_unknown_method_names_those_that_are_installed():
-    with pytest.raises(UnknownMethodError, match=r"no method 'acuu'.*acu, retrain"):
+    with pytest.raises(UnknownMethodError, match=r"no method 'acuu'.*: acu, .*retrain"):
         get_method("classifier", "acuu")
 
 

@@ -58,7 +58,7 @@ def test_installed_package_adds_an_architecture_and_methods_without_torch(instal
     process = run_python(SHOW_PLANS, installed_example)
     assert process.returncode == 0, process.stderr
     shown = json.loads(process.stdout)
-    assert shown["methods"] == ["acu", "drop_class", "retrain", "scale_down"]
+    assert {"acu", "drop_class", "retrain", "scale_down"} <= set(shown["methods"])
     rungs, ruled_out = shown["class"]
     assert rungs == ["drop_class", "retrain"]
     assert "architectures analytic; this model is centroids" in ruled_out["acu"]
@@ -88,8 +88,9 @@ def test_folder_with_dist_info_on_the_path_counts_as_installed():
 
 
 def test_two_packages_can_be_installed_side_by_side(installed_example):
-    code = "from unlearning.catalog import methods; print(len(methods('classifier')))"
-    assert run_python(code, installed_example, MISBEHAVING).stdout.strip() == "5"
+    code = "from unlearning.catalog import methods; print(*(spec.name for spec in methods('classifier')))"
+    found = set(run_python(code, installed_example, MISBEHAVING).stdout.split())
+    assert found > {"acu", "drop_class", "retrain", "scale_down"}
 
 
 def fake_package(folder, name, group, value, **modules):
