@@ -56,6 +56,11 @@ class Candidate(BaseModel):
         drafts = {SNAPSHOT_PART: self.snapshot, HEAD_PART: self.head}
         return (VERSION_PART, *(part for part, draft in drafts.items() if draft is not None))
 
+    def digest_of(self, part: str) -> str:
+        """Return the digest of a directory's manifest."""
+        draft = {SNAPSHOT_PART: self.snapshot, HEAD_PART: self.head}.get(part)
+        return draft.digest if draft is not None else self.digest
+
     @property
     def serves_head(self) -> bool:
         """Whether `snapshot` is the dataset's new head too."""

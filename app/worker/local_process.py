@@ -26,7 +26,7 @@ class LocalProcessExecutor:
 
     def start(self) -> None:
         """Start the forkserver and wait until a process of it has run."""
-        self._context.set_forkserver_preload(["__main__", COMMAND_MODULE, CHILD_MODULE, *_modules_of_jobs()])
+        self._context.set_forkserver_preload(["__main__", COMMAND_MODULE, CHILD_MODULE, *modules_of_jobs()])
         process = self._context.Process(target=warm_up)
         process.start()
         process.join()
@@ -94,7 +94,7 @@ def warm_up() -> None:
     import app.worker.child  # noqa: F401, PLC0415 - the worker itself imports no torch
 
 
-def _modules_of_jobs() -> list[str]:
+def modules_of_jobs() -> list[str]:
     """Return the modules that jobs load: every family's, its audits, and the algorithms that are part of Expunge.
 
     Those of other packages are left to the jobs that want them: one that cannot be imported must not keep all

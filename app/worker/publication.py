@@ -40,18 +40,24 @@ from app.worker.candidate import HEAD_PART, VERSION_PART, Candidate
 from app.worker.claims import Assignment
 from app.worker.derivation import derive_without, records_of_targets
 from app.worker.job_records import record_rungs, running_requests
-from app.worker.leases import CancelledMeanwhileError, cancel_requested, hold
+from app.worker.leases import CancelledMeanwhileError, LeaseLostError, cancel_requested, hold
 from app.worker.outages import OUTAGE, through_outages
 from app.worker.publication_rows import Locked, Placed, enter_version
 from app.worker.sealing import Subject, Unsigned, gather, policy_acceptance
 from app.worker.settlement import fail_bad_targets, settle_review
 from app.worker.task import Finished, Stored
+from models.checkpoint import verify_directory
+from models.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
 
 class ParentMovedError(Exception):
     """The model has a newer version than the one the candidate was made from."""
+
+
+class DamagedCandidateError(OSError):
+    """A candidate's files are not those that its job has made: the disk has failed, and another try may not."""
 
 
 class NothingToAcceptError(ServiceError):
@@ -180,7 +186,7 @@ class _Publication:
             else:
                 location = new_snapshot_location(self._assignment.dataset_id, self._numbers[part])
             self._locations[part] = location
-            self._runtime.storage.publish(self._staging / part, location)
+            _store_part(self._runtime, self._candidate, part, self._staging, location)
 
     def _seal(self, version: int) -> Sealed:
         """Sign what is published; once, as nothing of it depends on the head."""
@@ -192,6 +198,10 @@ class _Publication:
     def _gather(self, version: int) -> Unsigned:
         with self._runtime.database.read() as session:
             job = session.get_one(Job, self._assignment.lease.job_id)
+            served = self._served(session, job)
+            if self._assignment.task.targets and not served:
+                # They have left the job with the lease: `_commit` would find out, but there is nothing to sign.
+                raise LeaseLostError(str(job.id))
             subject = Subject(
                 model=session.get_one(Model, self._assignment.model_id),
                 job=job,
@@ -200,7 +210,7 @@ class _Publication:
                 drafted_head=self._assignment.task.head.number,
                 locations=self._locations,
                 numbers=self._numbers,
-                served=self._served(session, job),
+                served=served,
                 rungs=self._finished.rungs,
                 acceptance=policy_acceptance(self._candidate),
                 signed_at=database_now(session),
@@ -260,15 +270,36 @@ def keep_for_review(
         CancelledMeanwhileError: Likewise: a request no longer wants to be forgotten.
         OSError: The storage failed; likewise.
     """
-    parts = finished.candidate.parts if finished.candidate is not None else ()
+    candidate = finished.candidate
     location = candidate_location(assignment.lease.job_id)
     try:
-        for part in parts:
-            runtime.storage.publish(staging / part, f"{location}/{part}")
+        if candidate is not None:
+            for part in candidate.parts:
+                _store_part(runtime, candidate, part, staging, f"{location}/{part}")
         through_outages(lambda: settle_review(runtime.database, assignment, finished), lost)
     except BaseException:
         _delete_unless(runtime, location, _awaits_review(assignment.lease.job_id))
         raise
+
+
+def _store_part(runtime: Runtime, candidate: Candidate, part: str, staging: Path, location: str) -> None:
+    """Store one of a candidate's directories, unless the files are no longer what its job has written."""
+    _require_intact(staging / part, candidate, part)
+    runtime.storage.publish(staging / part, location)
+
+
+def _require_intact(directory: Path, candidate: Candidate, part: str) -> None:
+    """Read every byte once more: a version that does not agree with its manifest must never be seen.
+
+    Raises:
+        DamagedCandidateError: A file is missing or damaged.
+    """
+    try:
+        intact = verify_directory(directory).digest == candidate.digest_of(part)
+    except CheckpointError as error:
+        raise DamagedCandidateError(f"the candidate's {part} is damaged") from error
+    if not intact:
+        raise DamagedCandidateError(f"the candidate's {part} has another manifest")
 
 
 def candidate_location(job_id: uuid.UUID) -> str:
@@ -301,7 +332,7 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str, reviewer:
     Raises:
         NothingToAcceptError: There is no candidate; the request can be submitted again, cancelled or refused.
         CandidateOutdatedError: The model has a newer version, or another request that the candidate serves has
-            left the review, so that the candidate forgets more than is asked for.
+            left the review, so that the candidate forgets more than is asked for; or its files are damaged.
         SigningKeyError: There is no key to sign the certificates with.
     """
     session, now = work.session, work.now
@@ -321,6 +352,7 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str, reviewer:
     ]
     if len(requests) < len(outcome["served"]):
         raise CandidateOutdatedError(request, "another request that it serves has left the review")
+    _require_kept_intact(work, request, candidate, job)
     placed = _place_candidate(work, model, dataset, candidate, job, requests)
     subject = Subject(
         model=model,
@@ -346,6 +378,18 @@ def publish_candidate(work: Work, request: ForgetRequest, reason: str, reviewer:
         now,
         retention=predecessor_retention(work.runtime.settings),
     )
+
+
+def _require_kept_intact(work: Work, request: ForgetRequest, candidate: Candidate, job: Job) -> None:
+    """Refuse a candidate that was damaged while it waited. An object store compares digests by itself."""
+    if not work.runtime.storage.is_local:
+        return
+    for part in candidate.parts:
+        directory = work.runtime.storage.materialise(f"{candidate_location(job.id)}/{part}")
+        try:
+            _require_intact(directory, candidate, part)
+        except DamagedCandidateError as error:
+            raise CandidateOutdatedError(request, "its files are damaged") from error
 
 
 def _place_candidate(

@@ -215,7 +215,9 @@ def review(yard, runtime):
     def review(request_id):
         with runtime.database.write() as session:
             work = Work(session, Caller(request_id, frozenset(), None), runtime, database_now(session))
-            return publish_candidate(work, session.get_one(ForgetRequest, request_id), "measured by hand", "an auditor")
+            return publish_candidate(
+                work, session.get_one(ForgetRequest, request_id), "measured by hand", "an auditor"
+            )
 
     return review
 
@@ -281,6 +283,62 @@ def test_a_candidate_of_an_older_version_cannot_be_accepted(yard, worker, inconc
         review(request_id)
 
     assert yard.statuses(request_id) == ["needs_review"]
+
+
+def spoil(path):
+    """Turn over one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["version/config.json", "snapshot/records.safetensors"])
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_candidate_damaged_before_it_is_stored_is_made_anew(yard, worker, executor, part, passed):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+
+    def damaged_at_the_end(task, place):
+        finished = executor.forget(task, place, passed=passed)
+        spoil(place.staging / part)
+        yield finished
+
+    executor.scripts = [damaged_at_the_end, executor.succeed]
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["completed"]
+    assert "DamagedCandidateError" in yard.jobs()[0].reason
+    assert yard.get(ForgetRequest, request_id).attempts == 1
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_candidate_torn_in_half_is_made_anew(yard, worker, executor):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+
+    def torn_at_the_end(task, place):
+        finished = executor.forget(task, place)
+        (place.staging / "version" / "manifest.json").unlink()
+        yield finished
+
+    executor.scripts = [torn_at_the_end, executor.succeed]
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["completed"]
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_candidate_damaged_while_it_waited_cannot_be_accepted(yard, worker, inconclusive, review, runtime):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    worker.run_until_idle()
+    [job] = yard.jobs()
+    spoil(runtime.storage.materialise(f"candidates/{job.id}/version") / "config.json")
+
+    with pytest.raises(CandidateOutdatedError, match="damaged"):
+        review(request_id)
+
+    assert yard.get(Model, model.id).latest_version == 1
 
 
 def test_a_candidate_cannot_be_accepted_once_another_of_its_requests_has_left(
