@@ -27,6 +27,7 @@ from app.opendsr.endpoints import make_router as make_opendsr_router
 from app.opendsr.signature import ProcessorSigner
 from app.plans.endpoints import router as plans
 from app.policies.endpoints import router as policies
+from app.references.endpoints import router as references
 from app.registry.endpoints import router as registry
 from app.retention.endpoints import router as retention
 from app.retention.sweeper import sweeping
@@ -113,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         plans,
         policies,
         audits,
+        references,
         webhooks,
         log,
         retention,
