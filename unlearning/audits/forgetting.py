@@ -86,12 +86,22 @@ def _figures(evidence: Evidence) -> Iterator[_Figure]:
     references = evidence.retrained_margins(Records.FORGOTTEN)  # (models, n)
     ours, before = left_out(candidate.margins, references), left_out(original.margins, references)
     n = references.shape[1]
-    yield _Figure(MARGINS, ours.shift, before.shift, two_sided(ours.reference_shifts, rate), n)
+    limits = two_sided(ours.reference_shifts, rate, tolerance=_least_width(n, len(references), rate))
+    yield _Figure(MARGINS, ours.shift, before.shift, limits, n)
     # Distances are positive and skewed: their logarithms are nearer to normal.
     logs = upper([math.log(distance) for distance in ours.reference_distances], rate)
     limits = Limits(-math.inf, math.exp(logs.high), fmean(ours.reference_distances))
     yield _Figure(SINGLE, ours.distance, before.distance, limits, n)
     yield _membership(evidence, references, rate)
+
+
+def _least_width(records: int, references: int, rate: float) -> float:
+    """Return how far a mean of standardised margins reaches if records deviate independently of each other.
+
+    In truth they deviate together, which only widens it: references that by chance lie closer together than this, as
+    five of them sometimes do, say nothing of how close retrained models are.
+    """
+    return NormalDist().inv_cdf(1 - rate / 2) * math.sqrt((1 + 1 / references) / records)
 
 
 def _membership(evidence: Evidence, references: Tensor, rate: float) -> _Figure:
