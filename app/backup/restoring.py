@@ -116,8 +116,9 @@ def _restore_directory(
     key = keyring.find(STORED, location)
     if key is None:
         return False
-    if runtime.storage.exists(location):
-        return True  # an earlier try has put it there, whole; or it was never lost
+    if runtime.storage.exists(location):  # an earlier try has put it there, or it was never lost
+        _verify(runtime.storage.materialise(location), location, described, "storage")
+        return True
     with runtime.storage.staging() as staging:
         for place, path in enumerate(described["files"]):
             target = staging / check_file_name(path)
@@ -125,14 +126,18 @@ def _restore_directory(
             sealed = storage / described["folder"] / f"{place}{SEALED_SUFFIX}"
             with sealed.open("rb") as source, target.open("xb") as out:
                 out.writelines(unseal(key, f"{location}/{path}", source))
-        try:
-            digest = verify_directory(staging).digest
-        except CheckpointError as error:
-            raise BackupError(f"{location} in the backup is damaged: {error}") from error
-        if described["digest"] not in {None, digest}:
-            raise BackupError(f"{location} in the backup is damaged: its manifest is not the recorded one.")
+        _verify(staging, location, described, "backup")
         runtime.storage.publish(staging, location)
     return True
+
+
+def _verify(directory: Path, location: str, described: dict[str, Any], where: str) -> None:
+    try:
+        digest = verify_directory(directory).digest
+    except CheckpointError as error:
+        raise BackupError(f"{location} in the {where} is damaged: {error}") from error
+    if described["digest"] not in {None, digest}:
+        raise BackupError(f"{location} in the {where} is damaged: its manifest is not the recorded one.")
 
 
 def _require_empty(session: Session) -> None:

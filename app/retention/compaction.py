@@ -11,11 +11,13 @@ import logging
 
 from sqlalchemy import text
 
-from app.database import Database
+from app.database import BUSY_TIMEOUT_SECONDS, Database
 from app.retention.turns import Kind, end_turn, last_turn, make_due, take_turn
 
 SHARE = 100
 """A compaction rests for so many times as long as it took: it never takes more than a hundredth of the time."""
+
+READER_MILLISECONDS = 200
 
 TABLES = ("forget_requests", "audits", "jobs", "events", "idempotency_records")
 """What PostgreSQL has to write anew: the tables that ids are erased from, or were before an upgrade."""
@@ -53,8 +55,11 @@ def _compact_sqlite(database: Database) -> bool:
     try:
         cursor = connection.cursor()
         cursor.execute("VACUUM")
-        # The log still holds pages from before; a reader that is at work keeps it from being emptied.
+        # The log still holds pages from before. A reader that is at work keeps it from being emptied; writers wait
+        # while it is waited for, so that is not for long.
+        cursor.execute(f"PRAGMA busy_timeout = {READER_MILLISECONDS}")
         busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         cursor.close()
     finally:
         connection.close()

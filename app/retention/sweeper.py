@@ -22,6 +22,8 @@ from app.retention.targets import erase_leftovers, erase_targets
 from app.retention.turns import Kind, end_turn, take_turn
 from app.retention.versions import destroy_due_versions
 from app.runtime import Runtime
+from app.telemetry import metrics
+from app.telemetry.overdue import OverdueWarnings
 from app.worker.left_candidates import discard_left_candidates
 from app.worker.outages import OUTAGE
 
@@ -119,6 +121,7 @@ class Sweeper:
         self._runtime = runtime
         self._stop = stop
         self._whole = whole
+        self._overdue = OverdueWarnings(runtime.database)
 
     def run(self) -> None:
         """Work until told to stop; a database or storage that is away is tried again at the next turn."""
@@ -135,7 +138,9 @@ class Sweeper:
         if not self._whole:
             delete_local_litter(self._runtime, self._stop)
             return
+        self._overdue.look()
         swept = sweep(self._runtime, self._stop)
+        metrics.count_sweep(swept)
         if swept.changed:
             logger.info("Swept: %s.", swept)
 

@@ -1,8 +1,8 @@
 import datetime as dt
 
-import pytest
+from sqlalchemy import select
 
-from app.tables import Event, ForgetRequest, IdempotencyRecord
+from app.tables import ApiKey, Event, ForgetRequest, IdempotencyRecord
 from app.tables.forget_request import RequestStatus as S
 
 NOW = dt.datetime.now(dt.UTC)
@@ -15,27 +15,28 @@ def stands(yard, model, status: S, updated_at: dt.datetime, due_at: dt.datetime 
     )
 
 
-@pytest.mark.parametrize(
-    ("status", "updated_at", "due_at", "erased"),
-    [
-        (S.COMPLETED, OVER, OVER, True),
-        (S.COMPLETED, NOT_OVER, OVER, False),
-        (S.CANCELLED, OVER, NOT_OVER, True),
-        (S.REFUSED, OVER, OVER, True),
-        (S.FAILED, OVER, OVER, True),
-        (S.FAILED, OVER, NOT_OVER, False),  # it can still be retried in time
-        (S.NEEDS_REVIEW, OVER, OVER, False),
-        (S.PENDING, OVER, OVER, False),
-    ],
-)
-def test_ids_and_key_are_erased_once_nobody_owes_an_answer(
-    yard, sweep_once, status, updated_at, due_at, erased
-):
-    request_id = stands(yard, yard.model(), status, updated_at, due_at)
-    assert sweep_once().targets == int(erased)
-    request = yard.get(ForgetRequest, request_id)
-    assert (request.target is None, request.commitment_key is None) == (erased, erased)
-    assert (request.target_kind, request.target_count, request.status) == ("records", 1, status)
+CASES = [
+    (S.COMPLETED, OVER, OVER, True),
+    (S.COMPLETED, NOT_OVER, OVER, False),
+    (S.CANCELLED, OVER, NOT_OVER, True),
+    (S.REFUSED, OVER, OVER, True),
+    (S.FAILED, OVER, OVER, True),
+    (S.FAILED, OVER, NOT_OVER, False),  # it can still be retried in time
+    (S.NEEDS_REVIEW, OVER, OVER, False),
+    (S.PENDING, OVER, OVER, False),
+]
+"""Status, when it came to it, when it is due, and whether it names nothing after a sweep."""
+
+
+def test_ids_and_key_are_erased_once_nobody_owes_an_answer(yard, sweep_once, subtests):
+    model = yard.model()
+    requests = [stands(yard, model, status, updated_at, due_at) for status, updated_at, due_at, _ in CASES]
+    assert sweep_once().targets == sum(erased for *_, erased in CASES)
+    for request_id, (status, *when, erased) in zip(requests, CASES, strict=True):
+        with subtests.test(status=status, when=when):
+            request = yard.get(ForgetRequest, request_id)
+            assert (request.target is None, request.commitment_key is None) == (erased, erased)
+            assert (request.target_kind, request.target_count, request.status) == ("records", 1, status)
 
 
 def test_an_erasure_is_an_event_and_happens_once(yard, sweep_once):
@@ -57,10 +58,6 @@ def test_more_targets_than_one_transaction_takes(yard, runtime, sweep_once, monk
 def test_answers_to_old_calls_are_forgotten(runtime, make_key, sweep_once):
     make_key()
     with runtime.database.write() as session:
-        from sqlalchemy import select
-
-        from app.tables import ApiKey
-
         key_id = session.scalars(select(ApiKey.id)).first()
         session.add_all(
             IdempotencyRecord(
