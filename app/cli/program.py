@@ -15,12 +15,14 @@ from typer.exceptions import Abort, TyperException
 
 from app.backup.errors import BackupError
 from app.cli import (
+    audit,
     backup,
     download,
     forget,
     keys,
     log,
     methods,
+    policy,
     register,
     retention,
     server,
@@ -66,7 +68,20 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (server, train, register, forget, download, verify, methods, retention, backup, demo):
+for module in (
+    server,
+    train,
+    register,
+    forget,
+    download,
+    verify,
+    methods,
+    policy,
+    audit,
+    retention,
+    backup,
+    demo,
+):
     module.add_commands(program)
 keys.program.add_typer(signing.program)
 program.add_typer(keys.program)

@@ -8,17 +8,22 @@
 Answers are the JSON objects that the API's OpenAPI document describes. Torch-free.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from app.client.download import download_version
-from app.client.events import Event, follow
+from app.client.errors import ClientError
+from app.client.events import POLL_SECONDS, Event, follow
 from app.client.parts import checkpoint_parts, data_parts
-from app.client.paths import request_path, segment, version_path
+from app.client.paths import policy_path, request_path, segment, version_path
 from app.client.transport import JsonObject, Progress, Transport
 from models.checkpoint import Manifest
+
+UNFINISHED = frozenset({"queued", "running", "cancelling"})
+"""States of an audit that has not ended."""
 
 
 class Client:
@@ -150,6 +155,70 @@ class Client:
     def audit(self, model: str, version: int | str) -> JsonObject:
         """Return the audit of an unlearned version."""
         return self.api.get(f"{version_path(model, version)}/audit")
+
+    def start_audit(
+        self,
+        model: str,
+        original: int,
+        target: Mapping[str, Any],
+        *,
+        candidate: int | None = None,
+        checkpoint: Path | None = None,
+        uri: str | None = None,
+        reference: str | None = None,
+        progress: Progress | None = None,
+    ) -> JsonObject:
+        """Have a version (`candidate`), or a checkpoint that is uploaded or imported, judged for what it forgot.
+
+        The answer is the stored audit; `wait_for_audit` returns it with its verdict.
+        """
+        named = {"model": model, "original": original, "target": dict(target), "reference": reference}
+        metadata = {name: value for name, value in named.items() if value is not None}
+        if candidate is not None:
+            if checkpoint is not None or uri is not None:
+                raise ClientError("Give either a version or a checkpoint to judge.")
+            return self.api.post("/v1/audits", {**metadata, "candidate": candidate})
+        parts = checkpoint_parts(checkpoint) if checkpoint is not None else {}
+        return self.api.deliver("/v1/audits", metadata, parts, uri, progress)
+
+    def audit_run(self, audit_id: str) -> JsonObject:
+        """Return an audit that was asked for, as it stands."""
+        return self.api.get(f"/v1/audits/{segment(str(audit_id))}")
+
+    def audit_runs(self, **filters: str | int | bool) -> list[JsonObject]:
+        """Return every audit that was asked for and fits the filters of the API's list, newest first."""
+        return self.api.get_all("/v1/audits", **filters)
+
+    def wait_for_audit(
+        self, audit_id: str, *, on_change: Callable[[JsonObject], None] | None = None
+    ) -> JsonObject:
+        """Look at an audit until it has ended and return it."""
+        while True:
+            audit = self.audit_run(audit_id)
+            if on_change is not None:
+                on_change(audit)
+            if audit["status"] not in UNFINISHED:
+                return audit
+            time.sleep(POLL_SECONDS)
+
+    def policy(self, model: str) -> JsonObject:
+        """Return the audit policy in effect for a model, and where each field of it comes from."""
+        return self.api.get(f"/v1/models/{segment(model)}/policy")
+
+    def policy_fields(self, *, model: str | None = None, family: str | None = None) -> JsonObject:
+        """Return what is set for one model or one family."""
+        return self.api.get(policy_path(model, family))
+
+    def set_policy(
+        self, fields: Mapping[str, Any], *, model: str | None = None, family: str | None = None
+    ) -> JsonObject:
+        """Set the fields of a model's or a family's policy, all of them anew; an empty mapping removes it."""
+        path = policy_path(model, family)
+        return self.api.put(path, dict(fields)) if fields else self.api.delete(path)
+
+    def train_references(self, model: str, target: Mapping[str, Any] | None = None) -> JsonObject:
+        """Ask for references of audits to be trained when nothing else waits; the answer is a job."""
+        return self.api.post(f"/v1/models/{segment(model)}/references", {"target": target})
 
     def update(self, model: str) -> JsonObject:
         """Ask for a new version that has learned its dataset's newest snapshot; the answer is a job."""

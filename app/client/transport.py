@@ -86,6 +86,14 @@ class Transport:
             self._repeat(lambda: self._http.post(path, json=body, headers=headers, timeout=timeout))
         )
 
+    def put(self, path: str, body: JsonObject) -> JsonObject:
+        """Call any PUT of the API; to repeat one is harmless."""
+        return self._json(self._repeat(lambda: self._http.put(path, json=body)))
+
+    def delete(self, path: str) -> JsonObject:
+        """Call any DELETE of the API; to repeat one is harmless."""
+        return self._json(self._repeat(lambda: self._http.delete(path)))
+
     @contextmanager
     def stream(
         self, path: str, headers: Mapping[str, str], *, timeout: httpx.Timeout | None = None
