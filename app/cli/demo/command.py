@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.cli.errors import CommandError
-from app.cli.output import JsonFlag, print_json, print_table, say
+from app.cli.output import JsonFlag, one_line, print_json, print_table, say
 
 if TYPE_CHECKING:
     from app.cli.demo.scenario import Report
@@ -24,7 +24,7 @@ def demo(*, as_json: JsonFlag = False) -> None:
 
     Starts the service in a temporary directory, trains a classifier on scikit-learn's handwritten digits,
     registers it over HTTP, has ten records, one whole class and one person forgotten, and verifies the
-    downloaded result. Ends by itself and leaves nothing behind; status 1 if anything is not as it must be.
+    downloaded result and its certificate. Ends by itself and leaves nothing behind; status 1 if anything is not as it must be.
     """
     try:
         from app.cli.demo.scenario import run  # noqa: PLC0415 - brings torch and scikit-learn in
@@ -73,6 +73,9 @@ def _print(report: "Report") -> None:
         ],
         title="Accuracy on held-out records",
     )
+    typer.echo("What the certificate attests")
+    for sentence in report.certificate:
+        typer.echo(f"- {one_line(sentence)}")
     print_table(
         ["expectation", "met"],
         [[expectation, "yes" if met else "NO"] for expectation, met in report.expectations.items()],

@@ -16,6 +16,9 @@ from app.cli.forget import DONE, show_event
 from app.cli.output import progress_line
 from app.cli.train import train_checkpoint
 from app.client import Client, JsonObject, ProblemError
+from app.trust.certificates.bundle import CertificateError
+from app.trust.certificates.verification import TrustedKeys, verify_certificate
+from app.trust.signing import read_public_keys
 from models.checkpoint import verify_directory
 from models.families import get_family
 
@@ -44,6 +47,8 @@ class Forgotten:
     """A demand that was met."""
 
     what: str
+    request: str
+    """The forget request's id."""
     version: int
     audit: JsonObject
 
@@ -54,6 +59,8 @@ class Report:
 
     forgotten: list[Forgotten] = field(default_factory=list)
     accuracies: list[Accuracy] = field(default_factory=list)
+    certificate: list[str] = field(default_factory=list)
+    """What the last request's certificate attests, in sentences."""
     expectations: dict[str, bool] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
@@ -85,7 +92,8 @@ def run(directory: Path, *, step: Step) -> Report:
                 report.forgotten.append(_forget(client, demand))
                 remaining &= ~demand.records
 
-            newest = report.forgotten[-1].version
+            last = report.forgotten[-1]
+            newest = last.version
             step(f"Downloading version {newest} and comparing every file with its digest.")
             downloaded = directory / "downloaded"
             version = client.download(NAME, downloaded, version=newest)
@@ -96,6 +104,12 @@ def run(directory: Path, *, step: Step) -> Report:
                     client, directory
                 ),
             }
+            step(f"Verifying the certificate for {last.what}, as a stranger would, with files alone.")
+            certificate, keys = client.certificate(last.request), _keys(client)
+            report.certificate.extend(verify_certificate(certificate, downloaded, keys).sentences())
+            report.expectations["the certificate verifies, and not with a byte changed"] = not _verifies(
+                certificate[:-9] + b"!" + certificate[-8:], downloaded, keys
+            )
 
     step("Fitting a model afresh on what remains, to compare every bit.")
     proof = Proof(family, trained, downloaded, everything=digits, remaining=digits.where(remaining))
@@ -145,7 +159,20 @@ def _forget(client: Client, demand: Demand) -> Forgotten:
         )
     if request["status"] != DONE:
         raise CommandError(f"Forgetting {demand.what} ended as {request['status']}: {request['reason']}")
-    return Forgotten(demand.what, request["version"], client.audit(NAME, request["version"]))
+    return Forgotten(demand.what, request["id"], request["version"], client.audit(NAME, request["version"]))
+
+
+def _keys(client: Client) -> TrustedKeys:
+    """Return the service's public key; whoever does not run the service asks for it by another way."""
+    return TrustedKeys(dict(read_public_keys(client.public_keys()["public_key"].encode())))
+
+
+def _verifies(certificate: bytes, directory: Path, keys: TrustedKeys) -> bool:
+    try:
+        verify_certificate(certificate, directory, keys)
+    except CertificateError:
+        return False
+    return True
 
 
 def _is_quarantined(client: Client, directory: Path) -> bool:
