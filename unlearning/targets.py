@@ -9,9 +9,6 @@ from models.contracts import ForgetSet
 from models.id_index import IdIndex
 from unlearning.errors import TargetError
 
-NAMED_AT_MOST = 20
-"""How many offending ids a message names."""
-
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[tuple[Id, ...], Field(min_length=1, description="Ids as strings, none twice.")]
 Pair = tuple[Id, Id]
@@ -129,13 +126,13 @@ def resolve_target(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = 
 
     Raises:
         TargetError: The target is of a kind that is not about records, or names something that no longer
-            exists; the message names the first 20.
+            exists; the message counts without naming.
     """
     missing = missing_ids(index, target, also=also)
     if missing:
         raise TargetError(
-            f"{len(missing)} of the target's {target.kind} no longer exist in the data set: "
-            f"{', '.join(map(repr, missing[:NAMED_AT_MOST]))}{' …' if len(missing) > NAMED_AT_MOST else ''}."
+            # They are not named: the message ends up in events, which outlive the target's ids.
+            f"{len(missing)} of the target's {target.count} {target.kind} no longer exist in the data set."
         )
     return ForgetSet(record_ids=tuple(sorted(_records(index, target))), classes=_classes(target))
 

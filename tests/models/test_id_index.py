@@ -52,7 +52,7 @@ def test_positions_follow_the_order_asked_for(index):
 
 
 def test_position_of_an_unknown_record_is_an_error(index):
-    with pytest.raises(DatasetError, match="has no records 'x', 'y'"):
+    with pytest.raises(DatasetError, match="no record for 2 of"):
         index.positions(["r1", "x", "y"])
 
 

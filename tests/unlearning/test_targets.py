@@ -54,14 +54,9 @@ def test_class_resolves_to_its_records_and_is_named(index):
 
 
 @pytest.mark.parametrize("kind", ["records", "subjects", "classes"])
-def test_what_no_longer_exists_is_an_error_that_names_it(index, kind):
-    with pytest.raises(TargetError, match=rf"2 of the target's {kind} no longer exist.*'zoe', 'abe'"):
+def test_what_no_longer_exists_is_an_error_that_counts_it_and_names_nothing(index, kind):
+    with pytest.raises(TargetError, match=rf"2 of the target's \d {kind} no longer exist in the data set\.$"):
         resolve_target(index, target(kind, "zoe", "abe"))
-
-
-def test_only_twenty_missing_ids_are_named(index):
-    with pytest.raises(TargetError, match=r"25 of the target's records.*'m19' …\."):
-        resolve_target(index, target("records", *(f"m{number}" for number in range(25))))
 
 
 def test_missing_ids_come_in_the_targets_order(index):
@@ -89,7 +84,7 @@ def test_another_state_of_the_data_counts_as_existing_but_adds_no_records(index,
     assert missing_ids(index, both, also=newer) == []
     assert resolve_target(index, both, also=newer).record_ids == ("r1",)
     assert resolve_target(newer, both, also=index).record_ids == ("r9",)
-    with pytest.raises(TargetError, match=r"1 of the target's records.*'zz'"):
+    with pytest.raises(TargetError, match="1 of the target's 2 records"):
         resolve_target(index, target("records", "r1", "zz"), also=newer)
 
 
