@@ -17,6 +17,7 @@ from app.registry.schemas import (
     ModelCreate,
     ModelList,
     ModelRead,
+    VersionAudit,
     VersionCreate,
     VersionList,
     VersionRead,
@@ -24,7 +25,6 @@ from app.registry.schemas import (
 from app.trust.certificates.model_signature import BUNDLE_MEDIA_TYPE as SIGNATURE
 from app.trust.scopes import Scope
 from models.families import get_family
-from unlearning.audits.report import Audit
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -152,11 +152,11 @@ def read_version(call: CallDep, request: Request, name: Name, version: VersionRe
 @router.get(
     "/{name}/versions/{version}/audit",
     summary="Show a version's audit",
-    response_model=Audit,
+    response_model=VersionAudit,
     responses=REDIRECT | problem_responses(404),
 )
-def read_audit(call: CallDep, request: Request, name: Name, version: VersionRef) -> Audit | Response:
-    """Answer the measurements that the version was published on."""
+def read_audit(call: CallDep, request: Request, name: Name, version: VersionRef) -> VersionAudit | Response:
+    """Answer the measurements that the version was published on, and those of every method tried before."""
     with call.read(Scope.MODELS_READ) as work:
         if version == LATEST:
             return _to_latest(request, service.readable_model(work, name).latest_version)

@@ -20,16 +20,15 @@ from app.registry.errors import (
     VersionDestroyedError,
     VersionQuarantinedError,
 )
-from app.registry.schemas import ModelCreate, ModelRead, VersionRead
+from app.registry.schemas import ModelCreate, ModelRead, VersionAudit, VersionRead
 from app.retention.locations import claim_location
-from app.tables import Dataset, Model, ModelSignature, Snapshot, Version
+from app.tables import Dataset, Job, Model, ModelSignature, Snapshot, Version
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionOrigin, VersionState
 from app.trust.log.tree import append_leaf
 from app.trust.log.versions import version_entry
 from app.trust.scopes import Scope
 from models.checkpoint import Manifest
-from unlearning.audits.report import Audit
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,8 @@ def readable_model(work: Work, name: str, scope: Scope = Scope.MODELS_READ) -> M
     return repository.get_model(work.session, name)
 
 
-def audit_of(work: Work, name: str, number: int) -> Audit:
-    """Return a version's audit.
+def audit_of(work: Work, name: str, number: int) -> VersionAudit:
+    """Return a version's audit with the ladder that led to it.
 
     Raises:
         AuditNotFoundError: It was registered, so there is none.
@@ -164,7 +163,16 @@ def audit_of(work: Work, name: str, number: int) -> Audit:
     version = repository.get_version(work.session, model, number)
     if version.audit is None:
         raise AuditNotFoundError(model, version)
-    return Audit.model_validate(version.audit)
+    job = work.session.get(Job, version.job_id) if version.job_id is not None else None
+    outcome = (job.outcome or {}) if job is not None else {}
+    return VersionAudit.model_validate(
+        {
+            **version.audit,
+            "policy": job.policy if job is not None else None,
+            "rungs": outcome.get("rungs", []),
+            "skipped": outcome.get("skipped", []),
+        }
+    )
 
 
 def model_signature(work: Work, name: str, number: int) -> str:

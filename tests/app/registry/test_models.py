@@ -204,7 +204,9 @@ def test_an_audit_is_shown_where_there_is_one(client, admin_headers, model, chan
         unlearning_seconds=0.5,
     )
     change_version(audit=audit.model_dump(mode="json"), origin=VersionOrigin.UNLEARNED)
-    assert Audit.model_validate(client.get(path, headers=admin_headers).json()) == audit
+    shown = client.get(path, headers=admin_headers).json()
+    assert (shown.pop("policy"), shown.pop("rungs"), shown.pop("skipped")) == (None, [], [])
+    assert Audit.model_validate(shown) == audit
     assert client.get("/v1/models/reader/versions/1", headers=admin_headers).json()["verdict"] == "pass"
 
 

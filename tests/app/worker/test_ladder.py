@@ -144,6 +144,12 @@ def test_the_ladder_ends_in_retraining_keeps_every_rung_and_its_references_serve
         assert [rung["method"] for rung in rest] == ["retrain"]
         assert job["skipped"]
     assert job["policy"]["max_rungs"] == 1
+    shown = service.get("/v1/models/digits/versions/2/audit")
+    assert (shown["policy"], shown["rungs"], shown["skipped"]) == (
+        job["policy"],
+        job["rungs"],
+        job["skipped"],
+    )
     trained = references(runtime)
     assert [row.superseded_at for row in trained] == [None] * 3
 
