@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, Pool, create_engine, event, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
 BUSY_TIMEOUT_SECONDS = 30
@@ -79,6 +79,12 @@ class Database:
         else:
             with self._appender.connect() as connection, Session(connection) as session:
                 yield session
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools of this process's connections."""
+        engines = (self.engine, self._appender)
+        return tuple(engine.pool for engine in engines if engine is not None)
 
     def dispose(self) -> None:
         """Close every pooled connection."""

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from app.logs import bound_values
+
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:expunge:problem:"
 
@@ -38,6 +40,7 @@ class Problem(BaseModel):
     title: str = Field(description="The kind of problem in a few words; the same for every occurrence.")
     status: int = Field(description="HTTP status code.")
     detail: str = Field(description="What is wrong with this call, and what to do about it.")
+    request_id: str = Field(description="The call's `X-Request-ID`, by which the service's log finds it.")
 
 
 def problem_response(
@@ -51,6 +54,8 @@ def problem_response(
 ) -> JSONResponse:
     """Build the response of one problem."""
     body = {"type": TYPE_PREFIX + slug, "title": title, "status": status, "detail": detail, **(members or {})}
+    if (request_id := bound_values().get("request_id")) is not None:
+        body["request_id"] = request_id
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_MEDIA_TYPE)
 
 
@@ -73,7 +78,7 @@ PROBLEM_TITLES = {
     415: "The body has an unsupported media type.",
     416: "The requested range lies outside the file.",
     422: "The call was understood and refused.",
-    429: "Too many requests under this API key.",
+    429: "Too many requests under this API key, or for this model.",
     500: "The service failed; nothing was changed.",
     503: "The service is not ready.",
 }

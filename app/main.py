@@ -34,6 +34,9 @@ from app.retention.sweeper import sweeping
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings, get_settings
+from app.telemetry.calls import HEADER, current_request_id
+from app.telemetry.exposition import service_registry
+from app.telemetry.tracing import Tracing
 from app.webhooks.endpoints import router as webhooks
 from models.architectures import architectures
 from models.errors import CheckpointError, DatasetError, UnknownArchitectureError, UnknownFamilyError
@@ -79,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # A broken plug-in stops the service here, with a sentence that names it, and never a request later on.
     installed_methods()
     architectures()
+    tracing = Tracing.start(settings, "api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -86,10 +90,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             require_current_schema(runtime.database)
             app.state.runtime = runtime
+            app.state.registry = service_registry(runtime)
             with sweeping(runtime, whole=False):
                 yield
         finally:
             runtime.close()
+            tracing.close()
 
     app = FastAPI(
         title="Expunge",
@@ -177,8 +183,14 @@ def _add_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def internal_error(_request: Request, _error: Exception) -> Response:
         # Starlette logs the traceback; the client learns only that nothing was changed.
+        # This handler's answer passes no middleware, so it names the call's id itself.
+        request_id = current_request_id()
         return problem_response(
-            500, "internal-error", "Internal error", "The service failed; nothing was changed. Try again."
+            500,
+            "internal-error",
+            "Internal error",
+            "The service failed; nothing was changed. Try again.",
+            headers={HEADER.decode(): request_id} if request_id is not None else None,
         )
 
 

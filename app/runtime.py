@@ -7,6 +7,7 @@ from anyio import CapacityLimiter
 
 from app.database import Database
 from app.datasets.indexes import IndexCache
+from app.forget_requests.limits import OpenRequests
 from app.policies.base import base_policy
 from app.rate_limit import RateLimiter
 from app.settings import Settings
@@ -29,6 +30,7 @@ class Runtime:
     event_streams: BoundedSemaphore
     """One for each event stream that may be open."""
     signing: SigningKeyFile
+    open_requests: OpenRequests
     parsers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PARSERS))
 
     @classmethod
@@ -48,6 +50,7 @@ class Runtime:
             IndexCache(storage),
             BoundedSemaphore(settings.max_event_streams),
             SigningKeyFile(settings.signing_key_file, settings.log_origin),
+            OpenRequests(settings.max_open_requests_per_key, settings.max_open_requests_per_model),
         )
 
     def close(self) -> None:

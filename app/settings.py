@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.logs import LogFormat, LogLevel
 from app.trust.log.notes import check_key_name
 
 MEBIBYTE = 1 << 20
@@ -119,6 +120,43 @@ class Settings(BaseSettings):
         description="Keys that backups are encrypted under; never part of a backup itself.",
     )
 
+    log_format: LogFormat = Field(
+        "auto", description="`json`, `console` for people, or `auto`: `console` on a terminal, else `json`."
+    )
+    log_level: LogLevel = Field(
+        "info", description="Least important lines of the log: `debug`, `info`, `warning` or `error`."
+    )
+    access_log: bool = Field(
+        True, description="Whether the API logs a line for each call: method, route, status, duration."
+    )
+    worker_metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of a worker's own Prometheus metrics; unset: none. Each worker of a machine needs its own.",
+    )
+    worker_metrics_host: str = Field(
+        "127.0.0.1", description="Address that a worker's metrics are served on; they have no keys."
+    )
+    trace_endpoint: str | None = Field(
+        None,
+        description="OTLP/HTTP URL that traces go to, such as `http://127.0.0.1:4318/v1/traces`; "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` switches them on too. Unset: none.",
+    )
+    max_open_requests_per_key: int = Field(
+        50_000, ge=1, description="Most forget requests of one API key that may be pending or running."
+    )
+    max_open_requests_per_model: int = Field(
+        100_000, ge=1, description="Most forget requests for one model that may be pending or running."
+    )
+    max_forgotten_share_per_day: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Share of a model's records that may be forgotten within 24 hours; "
+        "requests beyond it wait for a person. 1: all of them.",
+    )
+
     @field_validator("log_origin")
     @classmethod
     def _nameable(cls, value: str) -> str:
@@ -139,6 +177,12 @@ class Settings(BaseSettings):
         for network in value:
             ipaddress.ip_network(network)
         return value
+
+
+def standard_trace_endpoint_is_set() -> bool:
+    """Tell whether OpenTelemetry's own variables name an endpoint for traces."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -131,6 +131,7 @@ class Service:
             "EXPUNGE_PORT": str(self.port),
             "EXPUNGE_RATE_LIMIT_PER_SECOND": "1000000",
             "EXPUNGE_RATE_LIMIT_BURST": "1000000",
+            "EXPUNGE_MAX_FORGOTTEN_SHARE_PER_DAY": "1",
         }
         SigningKeyFile(workspace / "signing-key.pem", "benchmark.example/log").create()
         database = Database(database_url)

@@ -111,6 +111,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         import_roots=(str(imports),),
         lease_seconds=2.0,
         poll_seconds=0.02,
+        # The data sets of tests are tiny: to forget one class of three is a day's work for a person elsewhere.
+        max_forgotten_share_per_day=1.0,
     )
 
 

@@ -73,6 +73,8 @@ class RungResult:
     """Why the method or its audit could not be carried out, in a sentence."""
     seconds: float
     """Wall time of method and audit together."""
+    began_at: float | None = None
+    """When it began, in seconds since 1970; for traces."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,7 @@ def _is_better(result: RungResult, than: RungResult) -> bool:
 
 def _try_rung(job: _Job, rung: Rung, load: Callable[[], Any]) -> tuple[Any, RungResult]:
     """Return the candidate and what is known of it; without an audit the candidate is None."""
-    started = time.perf_counter()
+    began_at, started = time.time(), time.perf_counter()
     candidate, audit, failure = None, None, None
     try:
         candidate, audit = _unlearn_and_audit(job, rung, load())
@@ -281,6 +283,7 @@ def _try_rung(job: _Job, rung: Rung, load: Callable[[], Any]) -> tuple[Any, Rung
         audit=audit,
         failure=failure,
         seconds=time.perf_counter() - started,
+        began_at=began_at,
     )
     return candidate, result
 

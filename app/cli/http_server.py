@@ -20,15 +20,14 @@ class Server(uvicorn.Server):
     Args:
         settings: The service's settings.
         on_ready: Called once requests are answered.
-        access_log: Whether every request is logged.
     """
 
-    def __init__(self, settings: Settings, on_ready: Callable[[], None], *, access_log: bool) -> None:
+    def __init__(self, settings: Settings, on_ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(settings),
                 log_config=None,
-                access_log=access_log,
+                access_log=False,  # it would tell of paths and queries; ours is in `app.telemetry.calls`
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )

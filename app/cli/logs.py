@@ -1,9 +1,11 @@
-"""Logging of the service's own processes."""
+"""Logging of the processes that the command line starts."""
 
-import logging
+from app.logs import LogStyle
+from app.logs import configure_logging as configure
+from app.settings import Settings, get_settings
 
 
-def configure_logging() -> None:
-    """Log to standard error, so that standard output stays for results."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each of its parts at every look
+def configure_logging(settings: Settings | None = None) -> None:
+    """Log to standard error as the settings say, so that standard output stays for results."""
+    settings = settings or get_settings()
+    configure(LogStyle(settings.log_format, settings.log_level))

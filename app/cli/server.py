@@ -34,7 +34,14 @@ PortOption = Annotated[
         show_default=False,
     ),
 ]
-AccessLogFlag = Annotated[bool, typer.Option("--access-log", help="Log every request to standard error.")]
+AccessLogFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--access-log/--no-access-log",
+        help="Log a line for each call.  [default: EXPUNGE_ACCESS_LOG]",
+        show_default=False,
+    ),
+]
 
 
 def add_commands(program: typer.Typer) -> None:
@@ -49,7 +56,7 @@ def serve(
     *,
     host: HostOption = None,
     port: PortOption = None,
-    access_log: AccessLogFlag = False,
+    access_log: AccessLogFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the API and one worker.
@@ -62,9 +69,9 @@ def serve(
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
     _require_torch()
-    settings = _with_address(get_settings(), host, port)
+    settings = _with(get_settings(), host=host, port=port, access_log=access_log)
     base_policy(settings)  # a policy file that is wrong is told of in a line, before anything is started
-    configure_logging()
+    configure_logging(settings)
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
         secret = _prepare_database(settings)
@@ -79,7 +86,7 @@ def serve(
             else:
                 say(f"Expunge serves on {url}; its API is described at {url}/docs. Ctrl-C stops it.")
 
-        server = Server(settings, announce, access_log=access_log)
+        server = Server(settings, announce)
         with WorkerProcess(settings, on_giving_up=server.stop) as worker_process:
             server.run_until_stopped(listener)
     if worker_process.gave_up:
@@ -90,7 +97,7 @@ def api(
     *,
     host: HostOption = None,
     port: PortOption = None,
-    access_log: AccessLogFlag = False,
+    access_log: AccessLogFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the API alone.
@@ -100,9 +107,9 @@ def api(
     """
     from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
-    settings = _with_address(get_settings(), host, port)
+    settings = _with(get_settings(), host=host, port=port, access_log=access_log)
     base_policy(settings)  # a policy file that is wrong is told of in a line, before anything is started
-    configure_logging()
+    configure_logging(settings)
     check_schema()
     with closing(listen(settings)) as listener:
         url = listening_url(settings, listener)
@@ -113,7 +120,7 @@ def api(
             else:
                 say(f"The API answers on {url}. Ctrl-C stops it.")
 
-        Server(settings, announce, access_log=access_log).run_until_stopped(listener)
+        Server(settings, announce).run_until_stopped(listener)
 
 
 def worker() -> None:
@@ -122,12 +129,12 @@ def worker() -> None:
     Start as many as you like, on any machine that reaches the database and the storage.
     """
     _require_torch()
-    base_policy(get_settings())
-    configure_logging()
+    settings = get_settings()
+    base_policy(settings)
+    configure_logging(settings)
     check_schema()
     from app.worker.worker import run_worker  # noqa: PLC0415 - no other command needs its modules
 
-    settings = get_settings()
     SigningKeyFile(settings.signing_key_file, settings.log_origin).require()
     stop = threading.Event()
     with on_stop_signals(stop.set):
@@ -161,8 +168,8 @@ def _require_torch() -> None:
         raise CommandError("A worker needs torch: install Expunge with its [worker] extra.")
 
 
-def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    chosen = {"host": host, "port": port}
+def _with(settings: Settings, **chosen: object) -> Settings:
+    """Let options of the command line beat the environment; those that are None were not given."""
     return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 

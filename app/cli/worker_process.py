@@ -95,7 +95,7 @@ def _run(settings: Settings) -> None:
             stop.set()
 
     threading.Thread(target=stop_with_parent, name="parent-watcher", daemon=True).start()
-    configure_logging()
+    configure_logging(settings)
     with on_stop_signals(stop.set):
         from app.worker.worker import run_worker  # noqa: PLC0415 - the serving process needs none of its modules
 

@@ -81,6 +81,10 @@ class RetryCreate(RequestBody):
     parameters: Parameters | None = Field(
         None, description="Of the method; another method starts from its own defaults."
     )
+    waive_limit: bool = Field(
+        False,
+        description="Let it pass the daily limit of its model, in an event of its own; takes the scope `models:write`.",
+    )
 
 
 class ReviewCreate(RequestBody):

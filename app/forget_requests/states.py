@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.errors import ServiceError
 from app.tables import Event, ForgetRequest
 from app.tables.forget_request import RequestStatus as S
+from app.telemetry import metrics
 from app.webhooks.outbox import announce
 
 TRANSITIONS: Mapping[S, frozenset[S]] = MappingProxyType(
@@ -64,6 +65,8 @@ def change_status(
             request.completed_at = now
         events.append(status_event(request, reason, now, details))
     session.add_all(events)
+    if events:
+        metrics.when_committed(session, lambda: metrics.status_changes.labels(to.value).inc(len(events)))
     if events and to is not S.PENDING:  # that it waits again is no news to anybody outside
         announce(session, changed, to.value, now)
 

@@ -56,6 +56,6 @@ def readyz(request: Request) -> Health:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},
 )
-def metrics() -> Response:
-    """Answer in Prometheus' text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request) -> Response:
+    """Answer in Prometheus' text format: this process's own counters, and what the database tells of the backlog."""
+    return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -38,6 +38,7 @@ class RefusalGround(enum.StrEnum):
 
 
 PENDING = "status = 'pending'"
+OPEN = "status IN ('pending', 'running', 'needs_review', 'failed')"
 ERASABLE = "target IS NOT NULL AND status IN ('completed', 'cancelled', 'refused', 'failed')"
 
 
@@ -53,6 +54,13 @@ class ForgetRequest(Base):
             "created_at",
             postgresql_where=text(PENDING),
             sqlite_where=text(PENDING),
+        ),
+        Index(
+            "ix_forget_requests_open",
+            "status",
+            "due_at",
+            postgresql_where=text(OPEN),
+            sqlite_where=text(OPEN),
         ),
         Index(
             "ix_forget_requests_erasable",
@@ -95,6 +103,10 @@ class ForgetRequest(Base):
     )
     """The OpenDSR request that it came with."""
     cancel_requested_at: Mapped[dt.datetime | None]
+    limit_waived_at: Mapped[dt.datetime | None]
+    """When a person let it pass the daily limit of its model."""
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The span that it was submitted in (W3C Trace Context), where calls are traced."""
     job_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     """The job that serves or last served it."""
     version: Mapped[int | None]

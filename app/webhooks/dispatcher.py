@@ -22,6 +22,7 @@ from app.opendsr.signature import ProcessorSigner
 from app.runtime import Runtime
 from app.tables import WebhookEndpoint, WebhookMessage
 from app.tables.webhook_endpoint import MessageFormat
+from app.telemetry import metrics
 from app.webhooks.sending import TIMEOUT_SECONDS, Delivery, Parcel, send
 from app.worker.outages import OUTAGE
 
@@ -145,6 +146,7 @@ def settle(database: Database, claimed: _Claimed, delivery: Delivery) -> None:
             message.next_attempt_at = _next_attempt(claimed.attempt, now)
         if delivery.gone:
             disable(session, claimed.endpoint_id, "It answered 410 Gone.", now)
+    metrics.webhooks.labels("delivered" if delivery.error is None else "failed").inc()
     if delivery.error is not None:
         logger.warning(
             "Webhook message %s was not delivered, attempt %s: %s",

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from app.database import database_now
+from app.logs import LogStyle, bound_values
 from app.runtime import Runtime
 from app.tables.job import JobKind
+from app.telemetry.tracing import Tracing
 from app.worker.claims import Assignment, resume, urgent_work_waits
 from app.worker.executor import Executor, Running
 from app.worker.heartbeat import Heartbeat
@@ -67,7 +69,9 @@ class Attempt:
         assignment: Assignment,
         heartbeat: Heartbeat,
         stop: threading.Event,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or Tracing()
         self._runtime = runtime
         self._executor = executor
         self._assignment = assignment
@@ -105,6 +109,7 @@ class Attempt:
             cache_dir=settings.cache_dir,
             staging=staging,
             memory_bytes=settings.job_memory_bytes,
+            log=LogStyle(settings.log_format, settings.log_level, bound_values()),
         )
         running = self._executor.submit(self._assignment.task, workplace)
         try:
@@ -168,11 +173,21 @@ class Attempt:
             logger.warning("Progress was not noted: the database is away (%s).", type(error).__name__)
 
     def _settle(self, outcome: Finished | Failure, staging: Path) -> None:
+        self._trace_rungs(outcome)
         if isinstance(outcome, Finished):
             self._conclude(outcome, staging)
         else:
             logger.warning("Job %s failed: %s.", self._assignment.lease.job_id, outcome.kind.value)
             self._fail(outcome)
+
+    def _trace_rungs(self, outcome: Finished | Failure) -> None:
+        """Make spans of what the job's process has tried: it exports none itself, as it ends too soon to send them."""
+        for rung in outcome.rungs:
+            if rung.get("began_at") is not None:
+                verdict = str(rung["audit"]["verdict"]) if rung["audit"] is not None else "failed"
+                self._tracing.past(
+                    "rung", rung["began_at"], rung["seconds"], method=rung["method"], verdict=verdict
+                )
 
     def _conclude(self, finished: Finished, staging: Path) -> None:
         database, assignment, lost = self._runtime.database, self._assignment, self._heartbeat.lost
@@ -182,7 +197,8 @@ class Attempt:
         elif kind is JobKind.REFERENCE:
             through_outages(lambda: settle_references(database, assignment), lost)
         elif finished.candidate is not None and finished.passed:
-            number = publish(self._runtime, assignment, finished, staging, lost)
+            with self._tracing.span("publish", method=finished.candidate.method):
+                number = publish(self._runtime, assignment, finished, staging, lost)
             logger.info("Job %s published version %s.", assignment.lease.job_id, number)
         elif finished.rungs:
             keep_for_review(self._runtime, assignment, finished, staging, lost)

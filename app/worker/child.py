@@ -20,6 +20,7 @@ from multiprocessing.process import parent_process
 from pathlib import Path
 from typing import Self
 
+from app.logs import configure_logging
 from app.worker.child_job import JobFailedError, Tell, execute
 from app.worker.task import Failure, FailureKind, Finished, JobTask, Message, Progress, Workplace
 from models.contracts import Progress as Report
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 def main(task: JobTask, workplace: Workplace, connection: Connection) -> None:
     """Run a job and send what came of it; the entry point of the process."""
+    configure_logging(workplace.log)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides.
     if workplace.memory_bytes is not None:

@@ -322,6 +322,7 @@ def _rung_json(rung: RungResult) -> dict[str, Any]:
         "audit": rung.audit.model_dump(mode="json") if rung.audit is not None else None,
         "failure": rung.failure,
         "seconds": rung.seconds,
+        "began_at": rung.began_at,
     }
 
 

@@ -27,6 +27,7 @@ from app.tables import AuditRun, Dataset, ForgetRequest, Job, Model, Snapshot, V
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
+from app.worker.daily_limit import Weighed, admit
 from app.worker.leases import ACTIVE, Lease, hold
 from app.worker.reference_rows import known_references, reference_root
 from app.worker.task import JobTask, RequestTarget, Stored
@@ -47,6 +48,8 @@ class Assignment:
     model_name: str
     dataset_id: uuid.UUID
     task: JobTask
+    traceparents: tuple[str, ...] = ()
+    """Of the spans that its requests were submitted in."""
 
     @property
     def request_ids(self) -> tuple[uuid.UUID, ...]:
@@ -67,14 +70,26 @@ def urgent_work_waits(session: Session) -> bool:
     return session.execute(select(or_(_claimable(), exists().where(*_queued(JobKind.AUDIT))))).scalar_one()
 
 
-def claim(database: Database, settings: Settings, owner: str) -> Assignment | None:
-    """Take the job that has waited longest; None where there is nothing to do, or another worker was faster."""
+def claim(
+    database: Database, settings: Settings, owner: str, weighed: Weighed | None = None
+) -> Assignment | None:
+    """Take the job that has waited longest; None where there is nothing to do, or another worker was faster.
+
+    Args:
+        database: Where jobs are.
+        settings: Limits, and how long the lease lasts.
+        owner: Names the worker.
+        weighed: Requests whose records were counted before, because of an earlier `WeighingNeededError`.
+
+    Raises:
+        WeighingNeededError: The model's daily limit may be hit: its requests must be weighed, outside any transaction.
+    """
     try:
         with database.write() as session:
             now = database_now(session)
             found = (
                 _next_audit(session)
-                or _next_change(session, settings.max_coalesced, now)
+                or _next_change(session, settings, now, weighed)
                 or _next_reading(session, JobKind.AUDIT)
                 or _next_reading(session, JobKind.REFERENCE)
             )
@@ -138,9 +153,11 @@ def _next_reading(session: Session, kind: JobKind) -> tuple[Job, Model] | None:
     return job, session.get_one(Model, job.model_id)
 
 
-def _next_change(session: Session, most: int, now: dt.datetime) -> tuple[Job, Model] | None:
+def _next_change(
+    session: Session, settings: Settings, now: dt.datetime, weighed: Weighed | None
+) -> tuple[Job, Model] | None:
     model = _next_model(session)
-    job = _next_job(session, model, most, now) if model is not None else None
+    job = _next_job(session, model, settings, now, weighed) if model is not None else None
     return (job, model) if job is not None and model is not None else None
 
 
@@ -175,9 +192,11 @@ def _next_model(session: Session) -> Model | None:
     ).one_or_none()
 
 
-def _next_job(session: Session, model: Model, most: int, now: dt.datetime) -> Job | None:
+def _next_job(
+    session: Session, model: Model, settings: Settings, now: dt.datetime, weighed: Weighed | None
+) -> Job | None:
     """Return the model's next job, its requests gathered; None where another worker was faster after all."""
-    requests = _next_group(session, model, most)
+    requests = _next_group(session, model, settings.max_coalesced)
     queued = session.scalars(
         select(Job)
         .where(Job.model_id == model.id, *_queued(JobKind.UPDATE))
@@ -187,6 +206,7 @@ def _next_job(session: Session, model: Model, most: int, now: dt.datetime) -> Jo
         queued.state = JobState.RUNNING
         queued.attempts += 1
         return queued
+    requests = admit(session, settings, model, requests, now, weighed)
     if not requests:
         return None
     job = Job(id=new_id(), model_id=model.id, kind=JobKind.UNLEARN, state=JobState.RUNNING, created_at=now)
@@ -265,7 +285,8 @@ def _assignment(session: Session, job: Job, model: Model, settings: Settings) ->
         reference_root=reference_root(dataset.id),
         candidate=_candidate(session, model, audit) if audit is not None else None,
     )
-    return Assignment(Lease(job.id, job.lease_token), model.id, model.name, dataset.id, task)
+    traceparents = tuple(request.traceparent for request in requests if request.traceparent is not None)
+    return Assignment(Lease(job.id, job.lease_token), model.id, model.name, dataset.id, task, traceparents)
 
 
 def _audit_of(session: Session, job: Job) -> AuditRun | None:

@@ -1,5 +1,6 @@
 """The thread that keeps a lease alive while its worker is busy, and listens for cancellations."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -34,7 +35,9 @@ class Heartbeat:
         self._lease_seconds = lease_seconds
         self._renewed = time.monotonic()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat")
+        # Its lines in the log shall name the job, too.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._beat,), name="heartbeat")
 
     def __enter__(self) -> Self:
         self._thread.start()

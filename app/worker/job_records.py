@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.tables import AuditRun, Event, ForgetRequest, Job
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobKind, JobState
+from app.telemetry import metrics
 from app.worker.task import Failure, Finished
 
 MAX_REASON = 2000
@@ -29,6 +30,8 @@ def running_requests(session: Session, job: Job) -> Sequence[ForgetRequest]:
 
 def end_job(session: Session, job: Job, state: JobState, reason: str, now: dt.datetime) -> None:
     """Move a job out of its active states; with them its lease ends."""
+    kind, started = job.kind.value, job.started_at
+    metrics.when_committed(session, lambda: _count_end(kind, state, started, now))
     job.state = state
     job.reason = reason[:MAX_REASON]
     job.lease_expires_at = None
@@ -38,6 +41,12 @@ def end_job(session: Session, job: Job, state: JobState, reason: str, now: dt.da
     session.add(
         Event(job_id=job.id, type="status", status=state.value, reason=reason[:MAX_REASON], created_at=now)
     )
+
+
+def _count_end(kind: str, state: JobState, started: dt.datetime | None, now: dt.datetime) -> None:
+    metrics.jobs.labels(kind, state.value).inc()
+    if started is not None:
+        metrics.job_seconds.labels(kind).observe(max(0.0, (now - started).total_seconds()))
 
 
 def _erase_targets(session: Session, job: Job) -> None:
@@ -59,6 +68,7 @@ def record_rungs(
     job.plan = tried.plan
     rungs, skipped = list(tried.rungs), list(tried.skipped)
     job.outcome = {"rungs": rungs, "skipped": skipped, **outcome}
+    metrics.when_committed(session, lambda: metrics.count_rungs(rungs))
     session.add_all(
         Event(
             job_id=job.id,

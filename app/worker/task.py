@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.logs import LogStyle
 from app.tables.job import JobKind
 from app.worker.candidate import Candidate
 
@@ -79,6 +80,8 @@ class Workplace:
     staging: Path
     """An empty directory that the worker sees too: local, or on a shared file system for a cluster."""
     memory_bytes: int | None
+    log: LogStyle = field(default_factory=LogStyle)
+    """How the job's process logs, and what every line of it names."""
 
 
 @dataclass(frozen=True)

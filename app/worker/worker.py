@@ -10,14 +10,19 @@ import socket
 import threading
 import uuid
 
+from app.logs import NAMED_AT_MOST, bound
 from app.retention.sweeper import sweeping
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings
 from app.tables.job import JobKind
+from app.telemetry import metrics
+from app.telemetry.exposition import worker_metrics
+from app.telemetry.tracing import Tracing
 from app.webhooks.dispatcher import start_dispatcher
+from app.worker.admission import claim_within_limits
 from app.worker.attempt import Attempt
-from app.worker.claims import Assignment, claim, work_waits
+from app.worker.claims import Assignment, work_waits
 from app.worker.executor import Executor
 from app.worker.heartbeat import Heartbeat
 from app.worker.judged_uploads import discard_judged_uploads
@@ -56,15 +61,17 @@ def run_worker(
         runtime.signing.require()  # nothing can be published without: found out now, not after hours of work
         executor = executor or LocalProcessExecutor()
         executor.start()
+        tracing = Tracing.start(settings, "worker")
         try:
-            if ready is not None:
-                ready.set()
-            logger.info("The worker is ready.")
-            dispatcher = start_dispatcher(runtime, stop)
-            with sweeping(runtime, whole=True):
-                Worker(runtime, executor, stop).run()
-            dispatcher.join()
+            with worker_metrics(runtime), sweeping(runtime, whole=True):
+                if ready is not None:
+                    ready.set()
+                logger.info("The worker is ready.")
+                dispatcher = start_dispatcher(runtime, stop)
+                Worker(runtime, executor, stop, tracing).run()
+                dispatcher.join()
         finally:
+            tracing.close()
             executor.close()
     finally:
         runtime.close()
@@ -73,7 +80,10 @@ def run_worker(
 class Worker:
     """One worker. It serves one job at a time."""
 
-    def __init__(self, runtime: Runtime, executor: Executor, stop: threading.Event) -> None:
+    def __init__(
+        self, runtime: Runtime, executor: Executor, stop: threading.Event, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing or Tracing()
         self._runtime = runtime
         self._executor = executor
         self._stop = stop
@@ -105,14 +115,24 @@ class Worker:
             if not work_waits(session):
                 return False
         for token in reap(self._runtime.database, self._runtime.settings):
+            metrics.expired_leases.inc()
+            logger.warning("A job was taken away from a worker that had fallen silent.")
             self._runtime.storage.discard_staging(token)
-        assignment = claim(self._runtime.database, self._runtime.settings, self._owner)
+        with self._tracing.span("claim"):
+            assignment = claim_within_limits(self._runtime, self._owner)
         if assignment is None:
             return False
         discard_left_candidates(self._runtime)
         discard_judged_uploads(self._runtime)
-        logger.info("Job %s of model %s begins.", assignment.lease.job_id, assignment.model_name)
-        self._serve(assignment)
+        requests = [str(request_id) for request_id in assignment.request_ids]
+        with bound(
+            job_id=str(assignment.lease.job_id),
+            model=assignment.model_name,
+            forget_requests=requests[:NAMED_AT_MOST],
+            forget_request_count=len(requests),
+        ):
+            logger.info("Job %s of model %s begins.", assignment.lease.job_id, assignment.model_name)
+            self._serve(assignment)
         if assignment.task.kind is JobKind.AUDIT:
             discard_judged_uploads(self._runtime)
         return True
@@ -123,12 +143,26 @@ class Worker:
             try:
                 left: Assignment | None = assignment
                 while left is not None:
-                    left = Attempt(self._runtime, self._executor, left, heartbeat, self._stop).run()
+                    left = self._attempt(left, heartbeat)
             except LeaseLostError:
+                metrics.lost_leases.inc()
                 logger.warning("Job %s was lost; its result is discarded.", job_id)
             except Exception:  # a fault of the service's own, met by this job, must not take the worker down
                 logger.exception("Job %s met a fault of the service.", job_id)
                 self._give_up(assignment, heartbeat)
+
+    def _attempt(self, assignment: Assignment, heartbeat: Heartbeat) -> Assignment | None:
+        requests = len(assignment.request_ids)
+        with self._tracing.span(
+            "job",
+            follows=assignment.traceparents,
+            job_id=str(assignment.lease.job_id),
+            kind=assignment.task.kind.value,
+            requests=requests,
+        ):
+            return Attempt(
+                self._runtime, self._executor, assignment, heartbeat, self._stop, self._tracing
+            ).run()
 
     def _give_up(self, assignment: Assignment, heartbeat: Heartbeat) -> None:
         """Let a job that the service itself could not handle count as one more death."""
