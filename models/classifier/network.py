@@ -309,7 +309,8 @@ def load_model(directory: Path, config: Mapping[str, Any]) -> NetworkClassifier:
             raise CheckpointError(f"The tensor {name} must have shape {shape} and type {torch.float32}.")
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"The tensor {name} holds NaN or infinity.")
-    return NetworkClassifier(parsed, {name: tensors[name] for name in expected})
+    # Copies: the file's tensors lie at any address, and a sum's last bit can depend on where it starts.
+    return NetworkClassifier(parsed, {name: tensors[name].clone() for name in expected})
 
 
 def _expected_shapes(config: NetworkConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

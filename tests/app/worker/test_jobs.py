@@ -360,3 +360,50 @@ def test_a_job_that_runs_too_long_is_killed(yard, misbehave, runtime, processes)
 def test_the_worker_itself_imports_no_torch():
     check = "import sys, app.worker.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@on_sqlite
+def test_a_class_is_forgotten_by_a_network_that_climbs_its_whole_ladder(
+    client, admin_headers, registry, digits, real_worker, runtime, tmp_path
+):
+    """From a registered checkpoint over HTTP to one that never saw the class, every rung between measured."""
+    family = get_family("classifier")
+    (tmp_path / "digits.npz").write_bytes(digits.data)
+    snapshot, checkpoint = tmp_path / "snapshot", tmp_path / "checkpoint"
+    snapshot.mkdir()
+    checkpoint.mkdir()
+    family.snapshots().ingest([tmp_path / "digits.npz"], snapshot, data_schema=None)
+    recipe = {"architecture": "mlp", "hidden": [32], "input_range": 16.0, "epochs": 8, "learning_rate": 0.1}
+    data = family.runtime().load_data(snapshot)
+    family.runtime().save_model(
+        family.runtime().train(data, recipe, seed=0, progress=lambda *_: None), checkpoint
+    )
+    dataset = registry.post(
+        "/v1/datasets", {"name": "digits", "family": "classifier"}, {"digits.npz": digits.data}
+    )
+    body = {"name": "net", "family": "classifier", "dataset": dataset.json()["id"]}
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    registry.post("/v1/models", body, files).raise_for_status()
+    target = {"kind": "classes", "ids": ["3"]}
+    plan = client.post("/v1/plans", json={"model": "net", "target": target}, headers=admin_headers).json()
+    assert plan["rungs"][-1]["method"] == "retrain"
+    assert {"gradient_ascent", "gradient_difference", "finetune", "scrub", "ssd"} < {
+        rung["method"] for rung in plan["rungs"]
+    }
+    answer = client.post(
+        "/v1/forget-requests", json={"model": "net", "target": target}, headers=admin_headers
+    )
+
+    assert real_worker.run_until_idle() == 1
+
+    request = client.get(answer.headers["Location"], headers=admin_headers).json()
+    assert (request["status"], request["version"]) == ("completed", 2), request
+    with runtime.database.read() as session:
+        version = session.scalars(select(Version).where(Version.number == 2)).one()
+    assert version.audit["verdict"] == "pass"
+    latest = family.runtime().load_model(runtime.storage.materialise(version.location))
+    assert latest.architecture == "mlp"
+    assert latest.classes == data.classes
+    threes = data.training().without(data.without_classes(["3"]).ids)
+    assert len(threes) > 100
+    assert not (latest.predict(threes.features) == data.classes.index("3")).any()

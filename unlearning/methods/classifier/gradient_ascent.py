@@ -3,8 +3,8 @@
 Each step moves the weights so that the loss on forgotten records grows. Source: the baseline called negative gradient
 by Golatkar et al., "Eternal Sunshine of the Spotless Net" (CVPR 2020), arXiv 1911.04933.
 
-Deviations: with `calibration="validation"` (the default) it stops as soon as forgotten records look like
-never-seen ones (`stopping`); with `"none"` it runs its epochs, as published.
+Deviations: with `calibration="validation"` (the default) it stops as soon as forgotten records look like never-seen
+ones (`stopping`); with `"none"` it runs its epochs, as published.
 
 Guarantee: empirical. Limits: nothing holds the rest of the model together, so it collapses when it runs on; it is here
 to be compared with, and the audit is expected to catch it. Where held-out records make no picture of the forget set,

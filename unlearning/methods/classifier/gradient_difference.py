@@ -4,9 +4,9 @@ The loss is w_r · mean L(retained) - w_f · mean L(forgotten): the second term 
 together. Source: Liu et al., "Continual Learning and Private Unlearning" (CoLLAs 2022), arXiv 2203.12817, in the form
 that TOFU (arXiv 2401.06121) made common: weights 1 and 1, each forget batch beside a retained one.
 
-Deviations: with `calibration="validation"` (the default) it stops as soon as forgotten records look like
-never-seen ones (`stopping`); with `"none"` it runs its epochs, as published. Retained batches come from an
-endless stream of shuffled passes, so that no forgotten record is left out where the two sides differ in size.
+Deviations: with `calibration="validation"` (the default) it stops as soon as forgotten records look like never-seen
+ones (`stopping`); with `"none"` it runs its epochs, as published. Retained batches come from an endless stream of
+shuffled passes, so that no forgotten record is left out where the two sides differ in size.
 
 Guarantee: empirical. Limits: the forget term has no lower bound, so a long run still drives the forgotten records'
 scores below those of a retrained model. Where held-out records make no picture of the forget set, or nothing was

@@ -8,7 +8,8 @@ Paper: Foster et al., "Fast Machine Unlearning Without Retraining Through Select
 arXiv 2308.07707. Deviations: gradients are squared for each record, as the formula says; the published code
 (github.com/if-loops/selective-synaptic-dampening at cdfdc0e) squares the mean gradient of a batch, in which records
 cancel each other. With `calibration="validation"` (the default) α falls step by step from 64 times its value to
-`alpha_least`, and the first model is taken for which the forgotten records look like never-seen ones; with `"none"` α is used as it is.
+`alpha_least`, and the first model is taken for which the forgotten records look like never-seen ones (`stopping`);
+with `"none"` α is used as it is.
 
 Guarantee: empirical. Limits: reported as nearly without effect on random forget sets, whose weights nothing singles
 out. The records forgotten are among all, so F_f / F never exceeds their number's ratio n / n_f: with α 10 nothing is
