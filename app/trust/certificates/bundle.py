@@ -106,10 +106,10 @@ def check_leaf(bundle: Bundle, request_id: uuid.UUID | str) -> None:
         CertificateError: It records something else.
     """
     try:
-        leaf = parse_canonical(bundle.leaf.encode())
+        value = parse_canonical(bundle.leaf.encode())
     except (ValueError, UnicodeEncodeError):
         raise CertificateError("The log's leaf is not canonical JSON.") from None
-    leaf = _members(leaf, {"body", "index", "kind", "time"}, "the log's leaf")
+    leaf = _members(value, {"body", "index", "kind", "time"}, "the log's leaf")
     body = _members(leaf["body"], {"envelope_sha256", "model", "request", "version"}, "the log's leaf")
     if (
         leaf["kind"] != CERTIFICATE_LEAF
