@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from unlearning.losses.distillation import distillation_divergence
@@ -40,3 +42,16 @@ def test_no_gradient_reaches_the_teacher():
     teacher, student = torch.zeros(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True)
     distillation_divergence(teacher, student).backward()
     assert teacher.grad is None
+
+
+LOGITS = st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=2, max_size=2)
+
+
+@given(logits=LOGITS, shift=st.floats(-100, 100))
+@settings(max_examples=50, deadline=None)
+def test_the_divergence_is_never_negative_and_does_not_see_a_shift_of_all_logits(logits, shift):
+    teacher, student = (torch.tensor([row], dtype=torch.float64) for row in logits)
+    divergence = distillation_divergence(teacher, student).item()
+    assert divergence >= -1e-12
+    assert distillation_divergence(teacher + shift, student).item() == pytest.approx(divergence, abs=1e-9)
+    assert distillation_divergence(teacher, teacher + shift).item() == pytest.approx(0, abs=1e-9)

@@ -133,8 +133,9 @@ def squared_gradients(model: NetworkClassifier, examples: Examples) -> Importanc
         For n = 0, zeros.
     """
     sums = {name: torch.zeros(weight.shape, dtype=torch.float64) for name, weight in model.weights.items()}
+    rows = min(CHUNK, model.rows_per_chunk)  # a convolution's patches take a kernel's area times its input
     for features, labels in zip(
-        torch.split(examples.features, CHUNK), torch.split(examples.labels, CHUNK), strict=True
+        torch.split(examples.features, rows), torch.split(examples.labels, rows), strict=True
     ):
         if not len(labels):
             continue
