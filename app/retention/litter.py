@@ -1,8 +1,8 @@
 """Files that nothing names: what processes that died have left, and copies of what is gone.
 
-Age comes first, as what is just being written is named by nothing either. It is not all: a candidate's place is
-kept for as long as its job may want it, a staging directory for as long as a process holds it or a job that runs
-is called like it, and a place is written off in the database before its files are deleted, so that a row that came
+Age comes first, as what is just being written is named by nothing either. It is not all: what a job that is at work
+may have written is kept, a candidate's place for as long as its job may want it, a staging directory for as long as
+a process holds it or a job that runs is called like it, and a place is written off in the database before its files are deleted, so that a row that came
 too late is refused (`app.retention.locations`).
 """
 
@@ -15,6 +15,7 @@ from sqlalchemy import select
 from app.database import database_now
 from app.retention.locations import ROOTS, is_named, write_off
 from app.runtime import Runtime
+from app.storage import Found
 from app.tables import Job
 from app.tables.job import JobState
 
@@ -34,7 +35,7 @@ def delete_litter(runtime: Runtime, stop: threading.Event) -> tuple[int, int]:
             if found.modified >= before:
                 continue
             try:
-                deleted += _delete(runtime, found.location)
+                deleted += _delete(runtime, found)
             except OSError:
                 failed += 1
                 logger.exception("Litter at %s could not be deleted.", found.location)
@@ -46,12 +47,13 @@ def delete_local_litter(runtime: Runtime, stop: threading.Event) -> int:
     return _delete_copies(runtime, stop) + _delete_staging(runtime, stop)
 
 
-def _delete(runtime: Runtime, location: str) -> bool:
+def _delete(runtime: Runtime, found: Found) -> bool:
+    location = found.location
     with runtime.database.read() as session:
         if is_named(session, location):  # nearly everything is: asked without a lock first
             return False
     with runtime.database.write() as session:
-        if not write_off(session, location, database_now(session)):
+        if not write_off(session, location, found.modified, database_now(session)):
             return False
     runtime.storage.delete(location)
     logger.info("Litter at %s was deleted.", location)

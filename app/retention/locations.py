@@ -12,7 +12,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from app.locks import lock_location
-from app.tables import AuditRun, Job, Snapshot, SweptLocation, TrainedReference, Version
+from app.tables import AuditRun, Job, Model, Snapshot, SweptLocation, TrainedReference, Version
 from app.tables.job import JobState
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionState
@@ -21,6 +21,10 @@ CANDIDATES = "candidates"
 ROOTS = {"datasets": 3, "models": 3, CANDIDATES: 2, "references": 2, "audits": 1}
 """Root -> how many parts of a path below it name one stored directory."""
 
+CLOCKS_DIFFER = dt.timedelta(minutes=15)
+"""Most that the clocks of storage and database are taken to be apart."""
+
+ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 MAY_KEEP_CANDIDATE = (JobState.RUNNING, JobState.CANCELLING, JobState.NEEDS_REVIEW)
 
 
@@ -39,10 +43,17 @@ def claim_location(session: Session, location: str) -> None:
         raise SweptLocationError("stored files were deleted before anything named them; store them again")
 
 
-def write_off(session: Session, location: str, now: dt.datetime) -> bool:
-    """Take a place away from everybody unless a row names it; tell whether its files may be deleted."""
+def write_off(session: Session, location: str, modified: dt.datetime, now: dt.datetime) -> bool:
+    """Take a place away from everybody unless a row names it; tell whether its files may be deleted.
+
+    Args:
+        session: The transaction.
+        location: The place.
+        modified: When its files were written, by the storage's clock.
+        now: The time by the database's clock.
+    """
     lock_location(session, location)
-    if is_named(session, location):
+    if is_named(session, location) or is_reserved(session, location, modified):
         return False
     if session.get(SweptLocation, location) is None:
         session.add(SweptLocation(location=location, swept_at=now))
@@ -61,6 +72,23 @@ def is_named(session: Session, location: str) -> bool:
     if job_id is not None:
         named |= exists().where(Job.id == job_id, Job.state.in_(MAY_KEEP_CANDIDATE))
     return session.execute(select(named)).scalar_one()
+
+
+def is_reserved(session: Session, location: str, modified: dt.datetime) -> bool:
+    """Tell whether a job that is at work may have written the files at `location` and be about to name them."""
+    root, _, rest = location.partition("/")
+    owner = rest.partition("/")[0]
+    match root:
+        case "models":
+            mine = Model.name == owner
+        case "datasets" | "references":
+            mine = Model.dataset_id == uuid.UUID(owner)
+        case _:
+            return False
+    writes = exists().where(
+        mine, Job.model_id == Model.id, Job.state.in_(ACTIVE), Job.started_at <= modified + CLOCKS_DIFFER
+    )
+    return session.execute(select(writes)).scalar_one()
 
 
 def _job_of(location: str) -> uuid.UUID | None:

@@ -137,7 +137,7 @@ def test_deletion_waits_for_a_row_that_is_being_written(yard, runtime):
     def delete() -> None:
         claimed.wait()
         with runtime.database.write() as session:
-            deleted.append(write_off(session, location, database_now(session)))
+            deleted.append(write_off(session, location, NOW, database_now(session)))
 
     thread = threading.Thread(target=delete)
     thread.start()
