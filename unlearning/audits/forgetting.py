@@ -7,8 +7,9 @@ Three figures of a model, each compared with where retrained models lie (`bounds
 - *membership*: does the model rank forgotten records among never-seen ones as retraining does?
 
 A pass means something only where a model that forgot nothing would have failed. So the original is audited
-by the same figures: unless one of them lies at least twice as far out as its bound, half of what the original
-remembers could be left without anybody noticing, and the audit cannot decide.
+by the same figures: unless its margins lie at least twice as far out as their bound, half of what it remembers could
+be left without anybody noticing, and the audit cannot decide. (Margins, for they alone are even along the way from
+remembered to forgotten; an AUC may say nothing for most of it.)
 """
 
 import math
@@ -44,7 +45,7 @@ _FORMULAS = {
     ),
     SINGLE: "mean over forgotten records of |φ - mean of the retrained models| / their spread on the record",
     MEMBERSHIP: "P(φ of a forgotten record > φ of a never-seen one) + ½ P(equal); interval by DeLong (1988)",
-    POWER: "distance of the original from the retrained models, in multiples of the bound's, at its greatest",
+    POWER: "distance of the original's margins from the retrained models', in multiples of the bound's",
 }
 
 
@@ -183,44 +184,44 @@ def _left(figure: _Figure) -> str:
 
 
 def _power(figures: list[_Figure]) -> Power:
+    margins = _margins_of(figures)
     caught = tuple(figure.name for figure in figures if not figure.limits.hold(figure.original))
-    best = max((figure for figure in figures if figure.is_signed), key=_reach)
-    reach = _reach(best)
-    detects = reach >= LEAST_REACH
-    figure = f"{best.name}: original {best.original:.3g}, retrained {best.limits.centre:.3g}"
-    if detects:
+    reach = margins.limits.reach(margins.original)
+    measured = f"original {margins.original:.3g}, retrained {margins.limits.centre:.3g}"
+    if reach >= LEAST_REACH:
         reason = (
-            f"A model that forgot nothing lies {reach:.3g} times as far out as the bound ({figure}), so as little as "
+            f"A model that forgot nothing lies {reach:.3g} times as far out as the bound ({measured}), so "
             f"{1 / reach:.1%} of that distance would be noticed."
         )
     elif caught:
         reason = (
-            f"The original lies only {reach:.3g} times as far out as the bound ({figure}): half of what it remembers "
+            f"The original lies only {reach:.3g} times as far out as the bound ({measured}): half of what it remembers "
             "could be left unnoticed. The set was hardly memorised, or it is too small."
         )
     else:
         reason = (
-            f"The original itself could pass for retrained ({figure}): nobody memorised this set, or it is too small, so "
-            "a pass would say nothing."
+            f"The original itself could pass for retrained ({measured}): nobody memorised this set, or it is too small, "
+            "so a pass would say nothing."
         )
-    unnoticed = 1 / reach if reach else None
-    return Power(detects=detects, caught_by=caught, unnoticed=unnoticed, reason=reason)
+    return Power(
+        detects=reach >= LEAST_REACH, caught_by=caught, unnoticed=1 / reach if reach else None, reason=reason
+    )
 
 
-def _reach(figure: _Figure) -> float:
-    return figure.limits.reach(figure.original)
+def _margins_of(figures: list[_Figure]) -> _Figure:
+    return next(figure for figure in figures if figure.name == MARGINS)
 
 
 def _power_check(figures: list[_Figure], power: Power) -> Check:
-    reach = max(_reach(figure) for figure in figures if figure.is_signed)
+    margins = _margins_of(figures)
     return Check(
         name=POWER,
         formula=_FORMULAS[POWER],
         group="forgetting",
-        value=reach if math.isfinite(reach) else None,
+        value=margins.limits.reach(margins.original),
         reference=1.0,
         reference_name="the bound",
-        n=figures[0].n,
+        n=margins.n,
         bound=f"≥ {LEAST_REACH:g}",
         limits=(LEAST_REACH, None),
         gating=True,
