@@ -12,6 +12,7 @@ from app.policies.base import base_policy
 from app.rate_limit import RateLimiter
 from app.settings import Settings
 from app.storage import Storage
+from app.trust.log.memory import SignedHeads
 from app.trust.signing import SigningKeyFile
 
 PARSERS = 2
@@ -30,6 +31,7 @@ class Runtime:
     event_streams: BoundedSemaphore
     """One for each event stream that may be open."""
     signing: SigningKeyFile
+    signed_heads: SignedHeads
     open_requests: OpenRequests
     parsers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(PARSERS))
 
@@ -50,6 +52,7 @@ class Runtime:
             IndexCache(storage),
             BoundedSemaphore(settings.max_event_streams),
             SigningKeyFile(settings.signing_key_file, settings.log_origin),
+            SignedHeads(settings.cache_dir / "signed-heads.json"),
             OpenRequests(settings.max_open_requests_per_key, settings.max_open_requests_per_model),
         )
 

@@ -5,10 +5,11 @@ import uuid
 from app.call import Work
 from app.errors import ServiceError
 from app.forget_requests.service import get_visible
+from app.log.service import sign_tree_head
 from app.tables import Certificate, CertificateFrame, ForgetRequest, LogLeaf
 from app.trust.certificates.bundle import Bundle
 from app.trust.certificates.statement import fill
-from app.trust.log.tree import inclusion_proof, log_root, log_size
+from app.trust.log.tree import inclusion_proof, log_size
 
 
 class CertificateNotFoundError(ServiceError):
@@ -30,6 +31,7 @@ def certificate(work: Work, request_id: uuid.UUID) -> bytes:
         ForgetRequestNotFoundError: There is no such request, or the key is limited to other models.
         CertificateNotFoundError: It was not completed.
         SigningKeyError: There is no key to sign the tree head with.
+        LogRewrittenError: The log is not what was signed before.
     """
     session = work.session
     request, _ = get_visible(work, request_id)
@@ -46,5 +48,5 @@ def certificate(work: Work, request_id: uuid.UUID) -> bytes:
         index=found.leaf,
         size=size,
         proof=tuple(inclusion_proof(session, found.leaf, size)),
-        tree_head=work.runtime.signing.require().sign_tree_head(size, log_root(session, size)),
+        tree_head=sign_tree_head(work, size),
     ).to_bytes()

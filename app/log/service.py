@@ -26,9 +26,16 @@ def tree_head(work: Work) -> str:
 
     Raises:
         SigningKeyError: There is no key to sign it with.
+        LogRewrittenError: It is not what was signed before.
     """
-    size = log_size(work.session)
-    return work.runtime.signing.require().sign_tree_head(size, log_root(work.session, size))
+    return sign_tree_head(work, log_size(work.session))
+
+
+def sign_tree_head(work: Work, size: int) -> str:
+    """Return the log of its first `size` entries as a signed note; raises what `tree_head` raises."""
+    signer = work.runtime.signing.require()
+    root = work.runtime.signed_heads.remember(size, lambda size: log_root(work.session, size))
+    return signer.sign_tree_head(size, root)
 
 
 def entries(work: Work, start: int, end: int | None) -> EntryList:

@@ -426,3 +426,16 @@ def test_a_signed_tree_head_covers_the_log_as_it_is(yard, worker, runtime, clien
         check = check_log(session, [head])
     assert (head.origin, head.size, head.root) == ("test.example/log", check.size, check.root)
     assert check.faults == []
+
+
+def test_no_tree_head_is_signed_over_rewritten_history(yard, worker, runtime, client, admin_headers):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    worker.run_until_idle()
+    assert client.get("/v1/log/checkpoint", headers=admin_headers).status_code == 200
+    with runtime.database.write() as session:
+        drop_triggers(session, runtime.database.dialect)
+        session.execute(text("UPDATE log_leaves SET payload = '{}' WHERE position = 2"))
+    for path in ("/v1/log/checkpoint", f"{URL}/{request_id}/certificate"):
+        response = client.get(path, headers=admin_headers)
+        assert (response.status_code, response.json()["type"]) == (503, "urn:expunge:problem:log-rewritten")
