@@ -34,7 +34,7 @@ FROM python:3.13-slim AS runtime
 ENV PATH=/opt/expunge/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --gid 10001 expunge \
     && useradd --uid 10001 --gid expunge --no-create-home --home-dir /var/lib/expunge --shell /usr/sbin/nologin expunge \
-    && install --directory --owner expunge --group expunge --mode 0750 /var/lib/expunge
+    && install --directory --owner expunge --group expunge --mode 0750 /var/lib/expunge /var/lib/expunge-keyring
 USER expunge
 WORKDIR /var/lib/expunge
 ENTRYPOINT ["expunge"]

@@ -1,6 +1,7 @@
 """The journal beside the keys: what happened since a backup, as far as it must not be undone by restoring one.
 
-It names versions that were withdrawn and forget requests that came in, by their ids, and holds no personal data.
+It names the places of versions that were withdrawn and the ids of forget requests that came in, and holds no
+personal data. A place is used once, while a restored service gives the numbers of lost versions away again.
 Each process that keeps a keyring brings its journal up to date at every sweep and before every backup, so it lags
 behind the database by one sweep at most.
 """
@@ -21,14 +22,16 @@ NAME = "journal.jsonl"
 LATE = dt.timedelta(hours=1)
 """A request's row may become visible so long after the time it bears, at the very most."""
 
+_Line = dict[str, str | None]
+
 
 class Journal:
     """An append-only file of JSON lines."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
-        self.withdrawn: dict[tuple[str, int], str | None] = {}
-        """Model and version -> when it is to be destroyed, in ISO 8601."""
+        self.withdrawn: dict[str, str | None] = {}
+        """Place of a version -> when it is to be destroyed, in ISO 8601."""
         self.requests: dict[str, str] = {}
         """Forget request -> when it came in, in ISO 8601."""
         if self._path.is_file():
@@ -47,27 +50,24 @@ class Journal:
         for line in lines:
             self._take(line)
 
-    def _take(self, line: dict[str, str | int | None]) -> None:
-        if "version" in line:
-            self.withdrawn[str(line["model"]), int(line["version"] or 0)] = line["destroy_after"]  # type: ignore[assignment]
+    def _take(self, line: _Line) -> None:
+        if "withdrawn" in line:
+            self.withdrawn[str(line["withdrawn"])] = line["destroy_after"]
         else:
             self.requests[str(line["request"])] = str(line["created_at"])
 
-    def _new_versions(self, session: Session) -> list[dict[str, str | int | None]]:
-        query = select(Version.model_id, Version.number, Version.destroy_after).where(
-            Version.state != VersionState.PUBLISHED
-        )
+    def _new_versions(self, session: Session) -> list[_Line]:
+        query = select(Version.location, Version.destroy_after).where(Version.state != VersionState.PUBLISHED)
         return [
             {
-                "model": str(model_id),
-                "version": number,
+                "withdrawn": location,
                 "destroy_after": destroy_after.isoformat() if destroy_after is not None else None,
             }
-            for model_id, number, destroy_after in session.execute(query)
-            if (str(model_id), number) not in self.withdrawn
+            for location, destroy_after in session.execute(query)
+            if location not in self.withdrawn
         ]
 
-    def _new_requests(self, session: Session) -> list[dict[str, str | int | None]]:
+    def _new_requests(self, session: Session) -> list[_Line]:
         query = select(ForgetRequest.id, ForgetRequest.created_at).order_by(ForgetRequest.created_at)
         if self.requests:
             newest = dt.datetime.fromisoformat(max(self.requests.values()))

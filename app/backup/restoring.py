@@ -215,8 +215,8 @@ def _apply_journal(session: Session, runtime: Runtime, journal: Journal, restore
     for version in session.scalars(select(Version).order_by(Version.model_id, Version.number)):
         if version.location in gone:
             version.state, version.destroyed_at = VersionState.DESTROYED, now
-        elif version.state is VersionState.PUBLISHED and _key(version) in journal.withdrawn:
-            planned = journal.withdrawn[_key(version)]
+        elif version.state is VersionState.PUBLISHED and version.location in journal.withdrawn:
+            planned = journal.withdrawn[version.location]
             version.state, version.quarantined_at = VersionState.QUARANTINED, now
             version.destroy_after = (
                 dt.datetime.fromisoformat(planned)
@@ -232,10 +232,6 @@ def _apply_journal(session: Session, runtime: Runtime, journal: Journal, restore
     restored.requests_since = request_ids(journal, set(session.scalars(select(ForgetRequest.id))))
     if entries:
         append_leaves(session, entries, now)
-
-
-def _key(version: Version) -> tuple[str, int]:
-    return str(version.model_id), version.number
 
 
 def _models_without_version() -> Any:
