@@ -21,6 +21,7 @@ from torch import Tensor
 
 from models.classifier.data import ClassifierData
 from models.contracts import ForgetSet
+from unlearning.audits.ahead import shadow_pool
 from unlearning.audits.evidence import Evidence, Records
 from unlearning.audits.forgetting import GATING_CHECKS, auc_limits
 from unlearning.audits.metrics.lira import lira_online
@@ -129,10 +130,8 @@ class DeepAudit:
         self._evidence.references()  # They share a budget, and the retrained ones matter more.
         if self._case.references is None:
             raise MissingReferenceError("Nothing here could train a shadow model.")
-        learned = self._case.data.training()
-        pool = self._case.data.only((*learned.ids, *self._evidence.sets[Records.NEVER_SEEN].ids))
-        as_training = dataclasses.replace(pool, held_out=torch.zeros_like(pool.held_out))
-        return list(self._case.references.shadows(as_training))
+        pool = shadow_pool(self._case.data, self._case.forget)
+        return list(self._case.references.shadows(pool))
 
     @cached_property
     def _learned(self) -> Tensor:
