@@ -107,6 +107,7 @@ def test_a_taken_port_is_one_line(expunge):
 
 def test_api_and_worker_run_apart(expunge):
     expunge("migrate")
+    expunge("keys", "signing", "create")
     with process("api", "--port", "0", "--json") as api, process("worker") as worker:
         url = json.loads(api.stdout.readline())["url"]
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
