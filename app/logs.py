@@ -50,8 +50,16 @@ class LogStyle:
     """What is bound in the process that passes it on."""
 
 
-class _Handler(logging.StreamHandler[Any]):
-    """Our own, so that configuring twice replaces it and leaves a stranger's alone."""
+class _Handler(logging.Handler):
+    """Writes to whatever standard error is at the time. Our own, so that configuring twice replaces it alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line at once."""
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - as every handler does: logging must not break what it tells of
+            self.handleError(record)
 
 
 def configure_logging(style: LogStyle) -> None:
@@ -81,6 +89,7 @@ def make_formatter(*, as_json: bool) -> ProcessorFormatter:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _without_duplicates,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_message,
     ]
@@ -132,6 +141,13 @@ def _name(error: BaseException) -> str:
 def wants_json(form: LogFormat) -> bool:
     """Tell whether lines are JSON; `auto` is JSON unless standard error is a terminal."""
     return not sys.stderr.isatty() if form == "auto" else form == "json"
+
+
+def _without_duplicates(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop what another handler's formatter has left in the record, which is shared by all handlers."""
+    for name in ("message", "asctime"):
+        event.pop(name, None)
+    return event
 
 
 def _without_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

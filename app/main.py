@@ -34,7 +34,7 @@ from app.retention.sweeper import sweeping
 from app.runtime import Runtime
 from app.schema import require_current_schema
 from app.settings import Settings, get_settings
-from app.telemetry.calls import HEADER, current_request_id
+from app.telemetry.calls import HEADER, AccessLog, Observed, current_request_id
 from app.telemetry.exposition import service_registry
 from app.telemetry.tracing import Tracing
 from app.webhooks.endpoints import router as webhooks
@@ -103,11 +103,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Erasure requests become new, audited, downloadable model versions.",
         version=importlib.metadata.version("expunge"),
         lifespan=lifespan,
+        # What it would send holds paths, queries and messages of exceptions; ours is `app.telemetry`.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         responses=problem_responses(500, 503),
     )
     app.add_middleware(
         BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
     )
+    app.add_middleware(Observed, access_log=AccessLog(settings), tracing=tracing)  # the last is the outermost
     _add_handlers(app)
     shared = problem_responses(401, 403, 422, 429)
     # Routers are tried in this order for every call, so the one that is called most stands first.

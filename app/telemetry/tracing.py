@@ -87,9 +87,7 @@ class Tracing:
             yield CallSpan(span)
 
     @contextmanager
-    def span(
-        self, name: str, *, follows: Sequence[str] = (), **attributes: str | float
-    ) -> Iterator[None]:
+    def span(self, name: str, *, follows: Sequence[str] = (), **attributes: str | float) -> Iterator[None]:
         """Make a span while the block runs.
 
         Args:
