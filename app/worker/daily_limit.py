@@ -81,7 +81,7 @@ def records_left(session: Session, settings: Settings, model: Model, now: dt.dat
     latest = session.get_one(Version, (model.id, model.latest_version))
     learned = session.get_one(Snapshot, (latest.dataset_id, latest.snapshot)).records
     parent, before, after = aliased(Version), aliased(Snapshot), aliased(Snapshot)
-    forgotten = session.execute(
+    query = (
         select(func.coalesce(func.sum(before.records - after.records), 0))
         .select_from(Version)
         .join(parent, (parent.model_id == Version.model_id) & (parent.number == Version.parent))
@@ -92,9 +92,9 @@ def records_left(session: Session, settings: Settings, model: Model, now: dt.dat
             Version.origin == VersionOrigin.UNLEARNED,
             Version.created_at > now - DAY,
         )
-    ).scalar_one()
-    most = max(1, int(settings.max_forgotten_share_per_day * (learned + forgotten)))
-    return most - int(forgotten)
+    )
+    forgotten = int(session.execute(query).scalar_one())  # PostgreSQL's sums are decimals
+    return max(1, int(settings.max_forgotten_share_per_day * (learned + forgotten))) - forgotten
 
 
 def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
