@@ -326,7 +326,14 @@ class Yard:
 Script = Callable[[JobTask, Workplace], Iterator[Message | None]]
 
 
-def forget(task: JobTask, workplace: Workplace, *, passed: bool = True, bad: Sequence[str] = ()) -> Finished:
+def forget(
+    task: JobTask,
+    workplace: Workplace,
+    *,
+    passed: bool = True,
+    bad: Sequence[str] = (),
+    config: dict[str, object] | None = None,
+) -> Finished:
     """Do what a job does to files, with a model that is nothing but a configuration."""
     storage = Storage(workplace.storage_url, workplace.cache_dir)
     learned, head = (storage.materialise(stored.location) for stored in (task.snapshot, task.head))
@@ -334,7 +341,8 @@ def forget(task: JobTask, workplace: Workplace, *, passed: bool = True, bad: Seq
     forgotten = tuple(sorted(records_of_targets(learned, head, [target.target for target in good])))
     version = workplace.staging / "version"
     version.mkdir()
-    (version / "config.json").write_text(json.dumps({"forgotten": len(forgotten), "seed": task.seed}))
+    described = config or {"forgotten": len(forgotten)}
+    (version / "config.json").write_text(json.dumps({**described, "seed": task.seed}))
     manifest = write_manifest(version)
     draft = derive_without(
         "classifier", learned, task.snapshot.number, forgotten, workplace.staging / "snapshot"
