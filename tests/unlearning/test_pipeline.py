@@ -6,6 +6,7 @@ import torch
 
 from models.classifier import runtime
 from models.contracts import ForgetSet
+from models.errors import CheckpointError
 from tests.reference.classifier_data import clusters, silent
 from unlearning import pipeline
 from unlearning.audits.policy import AuditPolicy
@@ -64,13 +65,15 @@ def method(monkeypatch):
 
     def install(function, **changes):
         spec = dataclasses.replace(ACU, name="stranger", **changes)
-        monkeypatch.setattr(type(spec), "load", lambda self: function if self.name == "stranger" else acu_run)
+        load = type(spec).load
+        monkeypatch.setattr(
+            type(spec), "load", lambda self: function if self.name == "stranger" else load(self)
+        )
         real = pipeline.get_method
         monkeypatch.setattr(
             pipeline, "get_method", lambda family, name: spec if name == "stranger" else real(family, name)
         )
 
-    acu_run = ACU.load()
     return install
 
 
@@ -302,3 +305,88 @@ def test_an_update_that_fails_its_audit_is_no_result(monkeypatch):
     monkeypatch.setattr(pipeline, "load_object", lambda _: lambda model, *_, **__: model)
     with pytest.raises(MethodError, match="did not pass its audit"):
         run_update(runtime, MODEL, DATA, DATA.without(("r3",)), seed=0, progress=silent)
+
+
+def skipped(result):
+    return {rung.method: rung.reason for rung in result.skipped}
+
+
+def failing(*_, **__):
+    raise MethodError("It cannot be done.")
+
+
+def test_methods_beyond_the_policys_number_are_left_out_and_retraining_is_not(method):
+    method(failing)
+    result = run("stranger", "acu", "retrain", policy=AuditPolicy(max_rungs=1))
+    assert [rung.method for rung in result.rungs] == ["stranger", "retrain"]
+    assert result.chosen.method == "retrain"
+    assert skipped(result) == {"acu": "The policy allows 1 methods before the last resort."}
+
+
+def test_no_method_begins_after_the_policys_time_but_retraining_does(method):
+    method(failing)
+    result = run("stranger", "acu", "retrain", policy=AuditPolicy(max_seconds=0.0))
+    assert result.chosen.method == "retrain"
+    assert skipped(result).keys() == {"stranger", "acu"}
+    assert "0 s for the ladder were spent" in skipped(result)["acu"]
+
+
+def test_a_policy_without_retraining_ends_with_nothing_chosen_and_everything_measured(method):
+    method(lambda model, *_, **__: model)
+    result = run("stranger", "retrain", policy=AuditPolicy(allow_retrain=False))
+    assert result.chosen is result.model is None
+    assert [rung.audit.verdict for rung in result.rungs] == [Outcome.FAIL]
+    assert result.best[1] is result.rungs[0]
+    assert skipped(result) == {"retrain": "The policy does not allow retraining."}
+
+
+def test_a_parent_that_can_no_longer_be_loaded_fails_the_rungs_that_need_it(method):
+    method(failing)
+
+    def damaged():
+        raise CheckpointError("The tensor head is missing.")
+
+    result = run_plan(
+        runtime,
+        MODEL,
+        DATA,
+        FORGET,
+        plan("stranger", "acu"),
+        reload=damaged,
+        policy=DEFAULT,
+        references=InMemoryReferences(),
+        seed=0,
+        progress=silent,
+    )
+    assert [rung.failure for rung in result.rungs] == ["It cannot be done.", "The tensor head is missing."]
+    assert result.chosen is None
+
+
+def test_what_a_method_reports_becomes_curves_of_its_audit_alone(method):
+    def talks(model, data, forget, config, *, generator, progress):
+        for step in range(3):
+            progress("ascending", step, 3, {"forget loss": float(step), "broken": float("nan")})
+        progress("done", 3, 3)
+        return model
+
+    method(talks)
+    steps = []
+    result = run("stranger", "acu", progress=lambda *step: steps.append(step))
+    [curve] = result.rungs[0].audit.curves
+    assert (curve.name, curve.steps, curve.values) == ("ascending: forget loss", (0, 1, 2), (0.0, 1.0, 2.0))
+    assert result.rungs[1].audit.curves == ()
+    assert ("stranger: ascending", 2, 3) in steps
+
+
+def test_a_talkative_method_leaves_a_curve_of_bounded_length(method):
+    def talks(model, data, forget, config, *, generator, progress):
+        for step in range(5000):
+            progress("ascending", step, 5000, {"loss": float(step)})
+        return model
+
+    method(talks)
+    [curve] = run("stranger").rungs[0].audit.curves
+    assert pipeline.MOST_CURVE_POINTS / 2 <= len(curve.steps) <= pipeline.MOST_CURVE_POINTS
+    assert list(curve.steps) == sorted(curve.steps)
+    assert all(step == value for step, value in zip(curve.steps, curve.values, strict=True))
+    assert curve.steps[-1] > 4900
