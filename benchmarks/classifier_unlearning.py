@@ -9,7 +9,7 @@ Accuracy is measured on forgotten, retained and test records; the membership AUC
 records against test ones (of the forgotten digit alone, where a digit is forgotten). `gap` is the mean distance of
 these four to those of a model retrained from another seed, so that retraining's own row shows the least gap that
 chance leaves. Methods receive the validation half of the held-out records, never the test half. A method that
-declines has no figures but its reason.
+declines, or whose weights leave the numbers, has no figures but the reason.
 
     python -m benchmarks.classifier_unlearning [--json] [--quick]
 """
@@ -37,7 +37,7 @@ from models.contracts import ForgetSet
 from unlearning.audits.metrics.logit_margin import logit_margins
 from unlearning.audits.metrics.membership_auc import membership_auc
 from unlearning.catalog import get_method
-from unlearning.errors import MethodUnsuitableError
+from unlearning.errors import MethodError, MethodUnsuitableError
 
 METHODS = ("gradient_ascent", "gradient_difference", "finetune", "scrub", "ssd")
 FORGET_SETS = ("random", "mislabelled", "class")
@@ -194,7 +194,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
 
 
 def average(each: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average one row over the seeds in which the method did not decline; say how often it did, and why at last.
+    """Average one row over the seeds that gave a model; say how many did not, and why at last.
 
     >>> average([{"seconds": 1.0}, {"seconds": 3.0}, {"seconds": 8.0, "declined": "No."}])
     {'seconds': 2.0, 'runs': 2, 'declined': 1, 'reason': 'No.'}
@@ -216,7 +216,7 @@ def average(each: list[dict[str, Any]]) -> dict[str, Any]:
 def _run(
     method: str, parameters: dict[str, Any], model: Any, data: ClassifierData, forget: ForgetSet, seed: int
 ) -> tuple[Any | None, dict[str, Any]]:
-    """Run one method; return its model, and its time and memory, or None and why it declined."""
+    """Run one method; return its model, and its time and memory, or None and why there is none."""
     spec = get_method("classifier", method)
     before = _reset_peak_mb()
     started = time.perf_counter()
@@ -229,7 +229,7 @@ def _run(
             generator=torch.Generator().manual_seed(seed),
             progress=silent,
         )
-    except MethodUnsuitableError as error:
+    except (MethodUnsuitableError, MethodError) as error:
         return None, {"seconds": time.perf_counter() - started, "declined": str(error)}
     seconds = time.perf_counter() - started
     return result, {"seconds": seconds, "peak_mb": None if before is None else _peak_mb() - before}

@@ -95,7 +95,7 @@ class GradientDifferenceConfig(DescentConfig):
     epochs: Epochs = Field(
         10, description="Passes over the forget set, at most; 1 to 10,000. Chosen on MNIST."
     )
-    learning_rate: LearningRate = Field(0.05, description="Step length, above 0 to 100. Chosen on MNIST.")
+    learning_rate: LearningRate = Field(0.02, description="Step length, above 0 to 100. Chosen on MNIST.")
     momentum: float = Field(
         0.0, ge=0, lt=1, description="0 to 1. None by default: it would carry the ascent past its stop."
     )
@@ -110,7 +110,7 @@ class FinetuneConfig(DescentConfig):
         5, description="Passes over the retained records, at most; 1 to 10,000. Chosen on MNIST."
     )
     learning_rate: LearningRate = Field(
-        0.1, description="Step length, above 0 to 100: twice that of training's start."
+        0.05, description="Step length, above 0 to 100: that of training's start."
     )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty, 0 to 1: that of training.")
 
