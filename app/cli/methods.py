@@ -17,6 +17,7 @@ from app.cli.target import (
     read_parameters,
     read_target,
 )
+from app.client import JsonObject
 
 
 def add_commands(program: typer.Typer) -> None:
@@ -86,5 +87,17 @@ def plan(
             for place, rung in enumerate(found["rungs"], start=1)
         ],
     )
+    if found["references"]["needed"]:
+        say(_references(found["references"]))
     for ruled_out in found["ruled_out"]:
         say(f"not {ruled_out['method']}: {ruled_out['reason']}")
+
+
+def _references(estimate: JsonObject) -> str:
+    """Say what the audits would be compared with, and what that costs."""
+    wanted = estimate["retrained"] + estimate["shadow_models"]
+    cached = estimate["cached"] + estimate["cached_shadow_models"]
+    seconds = estimate["estimated_seconds"]
+    cost = f"about {seconds:.3g} s" if seconds is not None else "an unknown time"
+    beyond = "" if estimate["within_budget"] in {True, None} else ", which is beyond the policy's budget"
+    return f"audits need {wanted} retrained models, {cached} of them there already; the rest takes {cost}{beyond}"

@@ -78,6 +78,9 @@ class Job(Base):
             postgresql_where=text(OPEN_REFERENCE_JOB),
             sqlite_where=text(OPEN_REFERENCE_JOB),
         ),
+        # Idle workers look for queued jobs several times a second; all that have ended must not be read for it. Not a
+        # partial index: SQLite uses none for a condition that comes as a parameter.
+        Index("ix_jobs_state_created_at", "state", "created_at"),
         Index(
             "ix_jobs_lease_expires_at",
             "lease_expires_at",

@@ -28,6 +28,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("asked", _json(), nullable=True))
     _index_jobs(CHANGING, QUEUED_UPDATE)
     _index("uq_jobs_reference_model", "jobs", ["model_id"], unique=True, where=OPEN_REFERENCE_JOB)
+    op.create_index("ix_jobs_state_created_at", "jobs", ["state", "created_at"])
     _create_trained_references()
     _create_audits()
 
@@ -39,6 +40,7 @@ def downgrade() -> None:
         "DELETE FROM events WHERE job_id IN (SELECT id FROM jobs WHERE kind IN ('audit', 'reference'))"
     )
     op.execute("DELETE FROM jobs WHERE kind IN ('audit', 'reference')")
+    op.drop_index("ix_jobs_state_created_at", "jobs")
     op.drop_index("uq_jobs_reference_model", "jobs")
     with op.batch_alter_table("jobs") as batch_op:
         batch_op.drop_column("asked")
