@@ -4,9 +4,10 @@ The columns are those of docs/privacy.md: all others hold none.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Select, Table, and_, select
+from sqlalchemy import Select, Table, select
 from sqlalchemy.orm import Session
 
 from app.tables import (
@@ -30,7 +31,7 @@ SEALED_COLUMNS: dict[str, tuple[str, ...]] = {
     AuditRun.__tablename__: ("target",),
     Job.__tablename__: ("asked",),
 }
-"""Table -> columns that may name what is to be forgotten. Once all of them are NULL, the row's key is shredded."""
+"""Table -> columns that may name what is to be forgotten. Once none of them does, the row's key is shredded."""
 
 STORED = "stored"
 """Kind of the keys of stored directories: snapshots, versions, references and candidates."""
@@ -62,14 +63,22 @@ def candidate_parts(outcome: dict[str, object] | None, job_id: uuid.UUID) -> lis
     return [f"{candidate_location(job_id)}/{part}" for part in parts]
 
 
+def naming_columns(table: str, row: Mapping[str, Any]) -> list[str]:
+    """Return the columns of a row that name what is to be forgotten."""
+    held = [column for column in SEALED_COLUMNS.get(table, ()) if row[column] is not None]
+    # What a job was asked outlives its end; the target is taken out of it then.
+    return [column for column in held if column != "asked" or row[column].get("target") is not None]
+
+
 def erased_rows(session: Session, table: str, names: Iterable[str]) -> list[str]:
-    """Return those of some rows' keys whose personal columns are all NULL by now."""
+    """Return those of some rows' keys whose rows name nothing any more."""
     columns = Base.metadata.tables[table].c
-    empty = and_(*(columns[column].is_(None) for column in SEALED_COLUMNS[table]))
+    wanted = [columns.id, *(columns[column] for column in SEALED_COLUMNS[table])]
     found = []
     for batch in _batches(list(names)):
-        query = select(columns.id).where(columns.id.in_([uuid.UUID(name) for name in batch]), empty)
-        found += [str(row_id) for row_id in session.scalars(query)]
+        query = select(*wanted).where(columns.id.in_([uuid.UUID(name) for name in batch]))
+        rows = session.execute(query).mappings()
+        found += [str(row["id"]) for row in rows if not naming_columns(table, dict(row))]
     return found
 
 

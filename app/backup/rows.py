@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, LargeBinary, Table, Uuid, insert, sel
 from sqlalchemy import Enum as EnumType
 
 from app.backup.keyring import Keyring
-from app.backup.personal import SEALED_COLUMNS, key_of_row
+from app.backup.personal import SEALED_COLUMNS, key_of_row, naming_columns
 from app.backup.sealing import seal_bytes, unseal_bytes
 from app.tables.base import UtcDateTime
 
@@ -31,12 +31,11 @@ def read_rows(connection: Connection, table: Table) -> Iterator[Row]:
 def to_line(table: Table, row: Row, keyring: Keyring) -> bytes:
     """Return a row as one line of JSON; its personal columns are sealed under the row's own key."""
     values = {column.name: _to_json(column, row[column.name]) for column in table.columns}
-    for name in SEALED_COLUMNS.get(table.name, ()):
-        if values[name] is not None:
-            key = keyring.obtain(table.name, key_of_row(row["id"]))
-            plain = json.dumps(values[name]).encode()
-            sealed = seal_bytes(key, _sealed_name(table, name, row["id"]), plain)
-            values[name] = {SEALED: base64.b64encode(sealed).decode()}
+    for name in naming_columns(table.name, row):
+        key = keyring.obtain(table.name, key_of_row(row["id"]))
+        plain = json.dumps(values[name]).encode()
+        sealed = seal_bytes(key, _sealed_name(table, name, row["id"]), plain)
+        values[name] = {SEALED: base64.b64encode(sealed).decode()}
     return json.dumps(values, separators=(",", ":")).encode() + b"\n"
 
 
@@ -56,7 +55,7 @@ def from_lines(
     """
     for line in _lines(chunks):
         values: Row = json.loads(line)
-        sealed = [name for name in SEALED_COLUMNS.get(table.name, ()) if values[name] is not None]
+        sealed = [name for name in SEALED_COLUMNS.get(table.name, ()) if _is_sealed(values[name])]
         key = keyring.find(table.name, values["id"]) if sealed else None
         if sealed and key is None:
             erased()
@@ -81,6 +80,10 @@ def insert_all(connection: Connection, table: Table, rows: Iterable[Row]) -> int
 def _opened(table: Table, name: str, values: Mapping[str, Any], key: bytes) -> Any:
     sealed = base64.b64decode(values[name][SEALED])
     return json.loads(unseal_bytes(key, _sealed_name(table, name, values["id"]), sealed))
+
+
+def _is_sealed(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {SEALED}
 
 
 def _sealed_name(table: Table, column: str, row_id: uuid.UUID | str) -> str:

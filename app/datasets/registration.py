@@ -88,8 +88,7 @@ def _try_to_add(call: Call, parcel: Parcel[SnapshotCreate], dataset_id: uuid.UUI
     out = _new_directory(parcel.workspace)
     if parcel.metadata.mode == "append":
         origin, kept = SnapshotOrigin.APPENDED, base.head.records
-        directory = call.runtime.storage.materialise(base.head.location)
-        summary = family.snapshots().append(directory, parcel.paths, out)
+        summary = _append(call, base, parcel.paths, out)
     else:
         origin, kept = SnapshotOrigin.REPLACED, 0
         summary = family.snapshots().ingest(parcel.paths, out, data_schema=base.dataset.data_schema)
@@ -97,6 +96,17 @@ def _try_to_add(call: Call, parcel: Parcel[SnapshotCreate], dataset_id: uuid.UUI
     location = repository.new_snapshot_location(dataset_id, base.number)
     with _stored(call.runtime, out, location, summary) as stored:
         return call.post(Scope.MODELS_WRITE, lambda work: service.advance(work, base, origin, stored))
+
+
+def _append(call: Call, base: service.Base, paths: Sequence[Path], out: Path) -> SnapshotSummary:
+    try:
+        directory = call.runtime.storage.materialise(base.head.location)
+        return get_family(base.dataset.family).snapshots().append(directory, paths, out)
+    except (DatasetError, OSError):
+        with call.read(Scope.MODELS_WRITE) as work:
+            # A head that has moved may be destroyed while it is read: then its damage is no news.
+            service.refuse_moved(work, base)
+        raise
 
 
 def _refuse_forgotten(call: Call, base: service.Base, out: Path, kept: int) -> None:

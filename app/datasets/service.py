@@ -111,6 +111,17 @@ def advance(work: Work, base: Base, origin: SnapshotOrigin, stored: StoredSnapsh
     return Answer(SnapshotRead.of(snapshot), 201, f"/v1/datasets/{dataset.id}/snapshots/{snapshot.number}")
 
 
+def refuse_moved(work: Work, base: Base) -> None:
+    """Refuse to go on if the dataset has another head than a new snapshot is made from.
+
+    Raises:
+        DatasetBusyError: It has.
+    """
+    dataset = repository.get_dataset(work.session, base.dataset.id)
+    if dataset.head_snapshot != base.head.number:
+        raise DatasetBusyError(dataset)
+
+
 def describe(work: Work, dataset_id: uuid.UUID) -> DatasetDetail:
     """Describe a dataset with its recent snapshots.
 

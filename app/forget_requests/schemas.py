@@ -225,7 +225,8 @@ class EventRead(BaseModel):
     id: int = Field(description="Grows from event to event; what `Last-Event-ID` and `after` take.")
     type: str = Field(
         description="`status`: a change of state. `cancel_requested`, `extended`, `review`: what a client did. "
-        "`progress`, `rung`: what a job reports."
+        "`progress`, `rung`: what a job reports. `erased`: its target's ids are gone. `destroyed`: its model's "
+        "predecessor is."
     )
     status: str | None = Field(description="The state that was reached.")
     reason: str = Field(description="What happened, in a sentence.")

@@ -18,7 +18,7 @@ from app.retention.compaction import compact
 from app.retention.litter import delete_litter, delete_local_litter
 from app.retention.references import destroy_references
 from app.retention.snapshots import destroy_snapshots, supersede_snapshots
-from app.retention.targets import erase_leftovers, erase_targets
+from app.retention.targets import erase_leftovers, erase_targets, forget_answers
 from app.retention.turns import Kind, end_turn, take_turn
 from app.retention.versions import destroy_due_versions
 from app.runtime import Runtime
@@ -39,6 +39,7 @@ class Swept:
 
     targets: int = 0
     leftovers: int = 0
+    answers: int = 0
     versions: int = 0
     superseded: int = 0
     snapshots: int = 0
@@ -87,6 +88,7 @@ def sweep(
         end_turn(runtime.database, Kind.ROWS)
     pause = max(pause, dt.timedelta(seconds=settings.litter_seconds / LISTINGS_PER_AGE))
     if take_turn(runtime.database, Kind.LITTER, pause, at_once=at_once):
+        swept.answers = forget_answers(runtime.database, settings)
         swept.litter, failed = delete_litter(runtime, stop)
         swept.failed += failed
         end_turn(runtime.database, Kind.LITTER)
@@ -99,7 +101,7 @@ def _sweep_rows(runtime: Runtime, stop: threading.Event, swept: Swept) -> None:
         begun = database_now(session)
     discard_left_candidates(runtime)
     swept.targets = erase_targets(runtime.database, runtime.settings)
-    swept.leftovers = erase_leftovers(runtime.database, runtime.settings)
+    swept.leftovers = erase_leftovers(runtime.database)
     swept.versions, failed_versions = destroy_due_versions(runtime, stop)
     swept.references, failed_references = destroy_references(runtime, stop)
     # Those that an earlier sweep has marked: whoever was about to read one has had the time between the two.

@@ -9,7 +9,7 @@
 
 import datetime as dt
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.database import Database, database_now
@@ -18,7 +18,7 @@ from app.retention.periods import target_retention
 from app.retention.turns import Kind, make_due
 from app.settings import Settings
 from app.tables import AuditRun, Event, ForgetRequest, IdempotencyRecord, Job
-from app.tables.forget_request import RequestStatus
+from app.tables.forget_request import ERASABLE, RequestStatus
 from app.tables.job import JobState
 
 BATCH = 500
@@ -38,7 +38,7 @@ def erase_targets(database: Database, settings: Settings) -> int:
             now = database_now(session)
             requests = session.scalars(
                 select(ForgetRequest)
-                .where(ForgetRequest.target.is_not(None), _is_over(now - target_retention(settings)))
+                .where(text(ERASABLE), _is_over(now - target_retention(settings)))  # as its index says it
                 .order_by(ForgetRequest.updated_at, ForgetRequest.id)
                 .limit(BATCH)
                 .with_for_update(skip_locked=True, key_share=True)
@@ -52,22 +52,37 @@ def erase_targets(database: Database, settings: Settings) -> int:
             return erased
 
 
-def erase_leftovers(database: Database, settings: Settings) -> int:
-    """Erase what audits that have ended were about, and answers that nobody will ask for again; return how many."""
+def erase_leftovers(database: Database) -> int:
+    """Erase what audits that have ended were about; return how many."""
+    ended = select(Job.id).where(Job.state.in_(ENDED))
     with database.write() as session:
-        now = database_now(session)
-        ended = select(Job.id).where(Job.state.in_(ENDED))
-        erased = _changed(
-            session,
-            update(AuditRun)
-            .where(AuditRun.target.is_not(None), AuditRun.job_id.in_(ended))
-            .values(target=None),
-        )
-        before = now - max(target_retention(settings), SHORTEST_MEMORY)
-        erased += _changed(session, delete(IdempotencyRecord).where(IdempotencyRecord.created_at <= before))
-        if erased:
+        runs = session.scalars(
+            select(AuditRun).where(AuditRun.target.is_not(None), AuditRun.job_id.in_(ended)).with_for_update()
+        ).all()
+        for run in runs:
+            run.target = None
+        if runs:
             make_due(session, Kind.COMPACTION)
-    return erased
+    return len(runs)
+
+
+def forget_answers(database: Database, settings: Settings) -> int:
+    """Delete the answers to calls that nobody will repeat any more; return how many."""
+    deleted = 0
+    while True:
+        with database.write() as session:
+            before = database_now(session) - max(target_retention(settings), SHORTEST_MEMORY)
+            records = session.scalars(
+                select(IdempotencyRecord)
+                .where(IdempotencyRecord.created_at <= before)
+                .limit(BATCH)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for record in records:
+                session.delete(record)
+        deleted += len(records)
+        if len(records) < BATCH:
+            return deleted
 
 
 def _is_over(before: dt.datetime) -> ColumnElement[bool]:
@@ -87,8 +102,3 @@ def _erase(session: Session, request: ForgetRequest, now: dt.datetime) -> None:
             created_at=now,
         )
     )
-
-
-def _changed(session: Session, statement: object) -> int:
-    result = session.execute(statement.execution_options(synchronize_session=False))  # type: ignore[attr-defined]
-    return result.rowcount if isinstance(result, CursorResult) else 0

@@ -6,7 +6,7 @@ that dies in its turn therefore only delays the next one.
 | kind         | what is done in it                                                              |
 | ------------ | ------------------------------------------------------------------------------- |
 | `rows`       | what rows say is over: targets, versions, snapshots, references                 |
-| `litter`     | files that no row names; takes a listing of the whole storage                   |
+| `litter`     | files that no row names, answers nobody repeats: takes a look at everything     |
 | `compaction` | the database overwrites the bytes of what it has deleted; due after an erasure  |
 """
 

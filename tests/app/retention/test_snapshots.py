@@ -1,4 +1,5 @@
 import datetime as dt
+import uuid
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,32 @@ def test_a_candidate_under_review_keeps_what_its_acceptance_reads(yard, worker, 
     worker.run_until_idle()
     sweep_all()
     assert files(yard, snapshot(yard, model, 2))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_records_are_added_to_the_new_head_where_the_old_one_vanishes_meanwhile(registry, yard, monkeypatch):
+    """The head moves and is destroyed after an addition has read which one it is."""
+    dataset = registry.dataset("letters", count=20)
+    dataset_id = uuid.UUID(dataset["id"])
+    storage = registry.client.app.state.runtime.storage
+    materialise, moved = storage.materialise, []
+
+    def vanish(location: str) -> Path:
+        if not moved:
+            moved.append(location)
+            yard.grow_from(dataset_id, _source(yard.tmp_path, registry.records(5, 100)))
+            storage.delete(location)
+        return materialise(location)
+
+    monkeypatch.setattr(storage, "materialise", vanish)
+    answer = registry.post(
+        f"/v1/datasets/{dataset_id}/snapshots", {}, {"more.jsonl": registry.records(5, 200)}
+    )
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["parent"], answer.json()["records"]) == (2, 30)
+
+
+def _source(directory: Path, content: bytes) -> Path:
+    path = directory / "grown.jsonl"
+    path.write_bytes(content)
+    return path

@@ -70,7 +70,7 @@ def test_answers_to_old_calls_are_forgotten(runtime, make_key, sweep_once):
             )
             for key, created_at in (("old", OVER), ("new", NOT_OVER))
         )
-    assert sweep_once().leftovers == 1
+    assert sweep_once().answers == 1
     with runtime.database.read() as session:
         assert list(session.scalars(select(IdempotencyRecord.key))) == ["new"]
         assert session.scalars(select(Event)).all() == []
