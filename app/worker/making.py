@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ def describe_making(architecture: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         architecture: The new model as its architecture describes it, with what it says of frozen parts.
     """
-    return {"checkpoint_declares": dict(architecture), "software": _software()}
+    return {"checkpoint_declares": dict(architecture), "software": SOFTWARE}
 
 
-@lru_cache
 def _software() -> dict[str, Any]:
     return {
         "expunge": importlib.metadata.version("expunge"),
@@ -52,3 +50,7 @@ def _source_digest() -> str:
             digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\n".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+SOFTWARE = _software()
+"""Found out when the forkserver imports this, as it is that code which its jobs run; and a job would wait for it."""
