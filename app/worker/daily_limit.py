@@ -23,6 +23,7 @@ from app.settings import Settings
 from app.tables import Dataset, ForgetRequest, Model, Snapshot, Version
 from app.tables.forget_request import RequestStatus
 from app.tables.version import VersionOrigin
+from models.errors import DatasetError
 from models.id_index import IdIndex
 from unlearning.errors import TargetError
 from unlearning.targets import TARGET, resolve_target
@@ -45,7 +46,6 @@ class WeighingNeededError(Exception):
 class Weighed:
     """Requests of one model whose records were counted."""
 
-    model_id: uuid.UUID
     within: frozenset[uuid.UUID]
     records: int
     """How many records they come to, together."""
@@ -71,9 +71,11 @@ def admit(
     by_number = all(request.target_kind == BY_NUMBER for request in limited)
     if by_number and sum(request.target_count for request in limited) <= left:
         return requests
-    if weighed is None or weighed.model_id != model.id or weighed.records > left:
+    known = weighed.within if weighed is not None and weighed.records <= left else frozenset()
+    admitted = [request for request in requests if request.limit_waived_at or request.id in known]
+    if not admitted:
         raise WeighingNeededError(model.id, [request.id for request in limited])
-    return [request for request in requests if request.limit_waived_at or request.id in weighed.within]
+    return admitted
 
 
 def records_left(session: Session, settings: Settings, model: Model, now: dt.datetime) -> int:
@@ -98,7 +100,11 @@ def records_left(session: Session, settings: Settings, model: Model, now: dt.dat
 
 
 def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
-    """Count the records of requests, the oldest first, and leave those beyond the limit to a person."""
+    """Count the records of requests, the oldest first, and leave those beyond the limit to a person.
+
+    Raises:
+        OSError: The storage cannot be read at present.
+    """
     with runtime.database.read() as session:
         model = session.get_one(Model, needed.model_id)
         left = records_left(session, runtime.settings, model, database_now(session))
@@ -111,7 +117,11 @@ def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
             .where(ForgetRequest.id.in_(needed.request_ids))
             .order_by(ForgetRequest.created_at, ForgetRequest.id)
         ).all()
-    learned, head = runtime.indexes.get(learned_at), runtime.indexes.get(head_at)
+    try:
+        learned, head = runtime.indexes.get(learned_at), runtime.indexes.get(head_at)
+    except DatasetError:
+        # Their job will find the data damaged and publish nothing, which is the better reason to fail for.
+        return Weighed(frozenset(needed.request_ids), 0)
     counted: set[str] = set()
     within, beyond = [], []
     for request in requests:
@@ -123,7 +133,7 @@ def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
             within.append(request.id)
     if beyond:
         _leave_to_a_person(runtime, needed.model_id, beyond)
-    return Weighed(needed.model_id, frozenset(within), len(counted))
+    return Weighed(frozenset(within), len(counted))
 
 
 def _records(request: ForgetRequest, learned: IdIndex, head: IdIndex, *, most: int) -> set[str] | None:

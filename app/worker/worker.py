@@ -96,8 +96,10 @@ class Worker:
             try:
                 busy = self.step()
                 pause = self._runtime.settings.poll_seconds
-            except OUTAGE as error:
-                logger.warning("The database is away (%s); trying again soon.", type(error).__name__)
+            except (*OUTAGE, OSError) as error:
+                logger.warning(
+                    "The database or the storage is away (%s); trying again soon.", type(error).__name__
+                )
                 busy, pause = False, min(2 * pause, LONGEST_PAUSE_SECONDS)
             if not busy:
                 self._stop.wait(pause)

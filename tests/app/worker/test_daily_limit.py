@@ -12,6 +12,8 @@ from app.trust.scopes import Scope
 from app.worker.admission import claim_within_limits
 from app.worker.claims import claim
 from app.worker.daily_limit import WeighingNeededError, records_left
+from app.worker.task import Failure, FailureKind
+from models.errors import DatasetError
 
 
 @pytest.fixture
@@ -39,10 +41,10 @@ def test_what_a_day_allows_is_forgotten_and_the_rest_waits_for_a_person(yard, wo
 
     assert yard.statuses(*within) == ["completed"] * 3
     assert yard.statuses(*beyond) == ["needs_review"] * 3
-    assert yard.reasons(beyond[0])[-1] == (
-        "needs_review",
-        "A limit was hit: with it, more than 0.25 of the model's records would be forgotten within 24 hours. "
-        "A person must decide: try it again later, or waive the limit.",
+    status, reason = yard.reasons(beyond[0])[-1]
+    assert status == "needs_review"
+    assert reason.startswith(
+        "A limit was hit: with it, more than 0.25 of the model's records would be forgotten"
     )
     assert len(yard.records(model.dataset_id)) == 9
     assert left(model) == 0
@@ -145,6 +147,22 @@ def test_a_target_that_is_gone_weighs_nothing_and_fails_in_its_job(yard, runtime
     gone = yard.request(model, "nobody", kind="subjects")
     assignment = claim_within_limits(runtime, "test")
     assert assignment.request_ids == (gone,)
+
+
+def test_damaged_data_fails_in_its_job_and_does_not_stop_the_worker(
+    yard, worker, executor, monkeypatch, runtime
+):
+    def damaged(_location):
+        raise DatasetError("the index is damaged")
+
+    model = yard.model()
+    request_id = yard.request(model, "cat", kind="classes")
+    monkeypatch.setattr(runtime.indexes, "get", damaged)
+    executor.scripts = [lambda task, place: iter([Failure(FailureKind.INPUT, "It is damaged.")])]
+
+    worker.run_until_idle()
+
+    assert yard.statuses(request_id) == ["failed"]
 
 
 @pytest.fixture
