@@ -10,12 +10,18 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 
 from app.database import database_now
+from app.datasets.suppression import any_suppressed, count_suppressed
+from app.locks import lock_model
 from app.runtime import Runtime
+from app.tables import Dataset, Version
+from app.tables.version import VersionState
 from app.worker.claims import Assignment
 from app.worker.leases import LeaseLostError, hold
 from app.worker.outages import OUTAGE
 from app.worker.reference_rows import destroy_reference, enter_reference, reference_recorded
 from app.worker.task import ReferenceDamaged, ReferenceStaged
+from models.id_index import IdIndex
+from unlearning.targets import TARGET, resolve_target
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +33,13 @@ def keep_reference(runtime: Runtime, assignment: Assignment, staged: ReferenceSt
         LeaseLostError: The job is another worker's by now. No file is left.
     """
     try:
+        clean_among = _clean_among(runtime, assignment, staged)
         runtime.storage.publish(staging / staged.part, staged.location)
         with runtime.database.write() as session:
+            # Under the model's lock no forgetting is published between the look at the version and the commit.
+            lock_model(session, assignment.model_id)
             job = hold(session, assignment.lease)
-            enter_reference(session, job, staged, database_now(session))
+            enter_reference(session, job, staged, database_now(session), clean_among=clean_among)
     except (*OUTAGE, OSError, IntegrityError) as error:
         # With an IntegrityError, another job was faster with the same reference: one is enough.
         logger.warning("A reference was not kept (%s).", type(error).__name__)
@@ -38,6 +47,32 @@ def keep_reference(runtime: Runtime, assignment: Assignment, staged: ReferenceSt
     except LeaseLostError:
         _delete_unless_recorded(runtime, staged.location)
         raise
+
+
+def _clean_among(runtime: Runtime, assignment: Assignment, staged: ReferenceStaged) -> int | None:
+    """Return how many records were ever forgotten if the reference has learned none of them, None if that is not known.
+
+    It matters only for versions that are withdrawn: an audit of one may train on what was forgotten since, or leave
+    out exactly that. Asked outside the transaction that enters the reference, as every id has to be hashed.
+    """
+    task = assignment.task
+    if task.kind.changes_model:
+        return None  # its parent is published, or its result is thrown away
+    with runtime.database.read() as session:
+        version = session.get_one(Version, (assignment.model_id, task.parent.number))
+        if version.state is VersionState.PUBLISHED:
+            return None
+        dataset = session.get_one(Dataset, assignment.dataset_id)
+        index = runtime.indexes.get(task.snapshot.location)
+        left_out = _left_out(index, assignment) if staged.left_out is not None else frozenset()
+        count = count_suppressed(session, dataset)
+        learned = (name for name in index.record_ids() if name not in left_out)
+        return None if any_suppressed(session, dataset, learned) else count
+
+
+def _left_out(index: IdIndex, assignment: Assignment) -> frozenset[str]:
+    targets = (TARGET.validate_python(request.target) for request in assignment.task.targets)
+    return frozenset(name for target in targets for name in resolve_target(index, target).record_ids)
 
 
 def discard_damaged(runtime: Runtime, assignment: Assignment, damaged: ReferenceDamaged) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
+from app.datasets.suppression import count_suppressed
 from app.retention.locations import claim_location
 from app.tables import Dataset, Job, Model, TrainedReference, Version
 from app.tables.trained_reference import ReferencePurpose
@@ -72,8 +73,17 @@ def known_references(session: Session, dataset_id: uuid.UUID) -> tuple[KnownRefe
     )
 
 
-def enter_reference(session: Session, job: Job, staged: ReferenceStaged, now: dt.datetime) -> None:
+def enter_reference(
+    session: Session, job: Job, staged: ReferenceStaged, now: dt.datetime, *, clean_among: int | None
+) -> None:
     """Add the row of a reference whose files are in their place.
+
+    Args:
+        session: The transaction; it holds the model's lock.
+        job: The job that trained it.
+        staged: The reference.
+        now: The time by the database's clock.
+        clean_among: How many forgotten records there were when it was found to have learned none; None if unknown.
 
     Raises:
         IntegrityError: Another job has trained the same one meanwhile.
@@ -82,8 +92,9 @@ def enter_reference(session: Session, job: Job, staged: ReferenceStaged, now: dt
     dataset = session.get_one(Dataset, model.dataset_id)
     version = session.get_one(Version, (model.id, job.parent_version))
     shadow = staged.seed >= FIRST_SHADOW_SEED
-    # What was learned by a version that is withdrawn already may hold what was forgotten since: it shares its fate.
-    superseded = now if version.state is not VersionState.PUBLISHED else None
+    # What a version had learned that is withdrawn by now may hold what was forgotten since: then it shares its fate.
+    clean = clean_among is not None and clean_among == count_suppressed(session, dataset)
+    superseded = now if version.state is not VersionState.PUBLISHED and not clean else None
     session.add(
         TrainedReference(
             purpose=ReferencePurpose.SHADOW if shadow else ReferencePurpose.RETRAINED,

@@ -210,11 +210,11 @@ def test_a_job_that_ended_holds_no_ids_of_what_it_was_asked(yard, worker, execut
 
 
 @pytest.fixture
-def audit(yard, runtime, queue, make_key):
+def audit(runtime, queue, make_key):
     """Queue an audit of a model's version 1 against itself."""
     make_key()
 
-    def audit(model):
+    def audit(model, ids=("r1",)):
         job_id = queue(model, JobKind.AUDIT)
         with runtime.database.write() as session:
             session.add(
@@ -225,15 +225,44 @@ def audit(yard, runtime, queue, make_key):
                     job_id=job_id,
                     parent_version=1,
                     candidate_version=1,
-                    target={"kind": "records", "ids": ["r1"]},
+                    target={"kind": "records", "ids": list(ids)},
                     target_kind="records",
-                    target_count=1,
+                    target_count=len(ids),
                     created_at=NOW,
                 )
             )
         return job_id
 
     return audit
+
+
+def test_a_reference_to_a_withdrawn_version_stays_if_it_learned_nothing_forgotten(
+    yard, worker, executor, rows, audit
+):
+    model = yard.model()
+    yard.request(model, "r1")
+    worker.run_until_idle()
+    inconclusive = Finished(None, True, {}, (), (), None, audit={"verdict": "inconclusive"})
+
+    def train(task, place):
+        [target] = task.targets
+        ids = target.target["ids"]
+        yield stage(task, place, left_out=ids, data=ids[0][-1] * 64)
+        yield stage(task, place, left_out=None, seed=8_000_000, data=ids[0][-1] * 64)
+        yield inconclusive
+
+    executor.scripts = [train]
+    audit(model, ["r1"])
+    audit(model, ["r2"])
+    worker.run_until_idle()
+
+    kept = {(row.data_digest[0], row.purpose.value): row.superseded_at is None for row in rows()}
+    assert kept == {
+        ("1", "retrained"): True,
+        ("2", "retrained"): False,  # it knows r1, which was forgotten
+        ("1", "shadow"): False,
+        ("2", "shadow"): False,
+    }
 
 
 def test_an_audit_whose_process_dies_is_tried_again_a_few_times_only(yard, worker, executor, audit, settings):
