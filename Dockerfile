@@ -10,7 +10,7 @@ RUN python -m venv /opt/expunge
 # Dependencies first: with no package beside it, pyproject.toml installs them and an empty distribution, in a
 # layer that a change of code does not touch.
 COPY pyproject.toml constraints.txt README.md ./
-ARG API_EXTRAS=images,postgres,s3
+ARG API_EXTRAS=images,postgres,report,s3
 RUN /opt/expunge/bin/pip install --constraint constraints.txt ".[${API_EXTRAS}]"
 
 FROM build AS build-api

@@ -80,5 +80,6 @@ PROBLEM_TITLES = {
     422: "The call was understood and refused.",
     429: "Too many requests under this API key, or for this model.",
     500: "The service failed; nothing was changed.",
+    501: "This installation lacks what the call needs.",
     503: "The service is not ready.",
 }

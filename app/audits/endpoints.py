@@ -14,6 +14,8 @@ from app.call import CallDep
 from app.errors import problem_responses
 from app.intake import parse_metadata, process, receive, request_body
 from app.paging import CursorDep, Limit, link_next
+from app.reports.answer import PAGE, VARY, page_response, wants_page
+from app.reports.service import sheet_of_audit
 from app.trust.scopes import Scope
 
 router = APIRouter(prefix="/audits", tags=["audits"])
@@ -58,11 +60,24 @@ def list_audits(
     return AuditPage(items=list(page.rows), next=following)
 
 
-@router.get("/{audit_id}", summary="Show an audit", responses=problem_responses(404))
-def show(call: CallDep, audit_id: uuid.UUID) -> AuditRead:
-    """Answer where an audit stands and, once it was judged, everything that was measured."""
+@router.get(
+    "/{audit_id}",
+    summary="Show an audit",
+    response_model=AuditRead,
+    responses=PAGE | problem_responses(404, 501),
+)
+def show(call: CallDep, request: Request, response: Response, audit_id: uuid.UUID) -> AuditRead | Response:
+    """Answer where an audit stands and, once it was judged, everything that was measured.
+
+    As JSON, or as a page for people under `Accept: text/html`.
+    """
     with call.read(Scope.MODELS_READ) as work:
-        return service.show(work, audit_id)
+        found = service.find(work, audit_id)
+        audit, sheet = AuditRead.of(*found), sheet_of_audit(*found)
+    if wants_page(request):
+        return page_response(call.runtime, sheet)
+    response.headers.update(VARY)
+    return audit
 
 
 async def _names_candidate(request: Request) -> bool:

@@ -128,8 +128,8 @@ def queue(work: Work, body: AuditCreate | AuditUpload, deposit: Deposit | None) 
     return Answer(answer, 202, f"/v1/audits/{audit.id}", RETRY_AFTER_SECONDS)
 
 
-def show(work: Work, audit_id: uuid.UUID) -> AuditRead:
-    """Show one audit that the key may see.
+def find(work: Work, audit_id: uuid.UUID) -> tuple[AuditRun, Job, str]:
+    """Return one audit that the key may see, with its job and its model's name.
 
     Raises:
         AuditRunNotFoundError: There is none, or the key is limited to other models.
@@ -137,7 +137,7 @@ def show(work: Work, audit_id: uuid.UUID) -> AuditRead:
     found = repository.find(work.session, audit_id, work.caller.models)
     if found is None:
         raise AuditRunNotFoundError(audit_id)
-    return AuditRead.of(*found)
+    return found
 
 
 def list_page(work: Work, filters: Filters, cursor: Cursor | None, limit: int) -> Page[AuditSummary]:

@@ -1,5 +1,6 @@
 """`audit`: what a model has forgotten, judged and shown, over HTTP."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,101 @@ def run(
     print_json(audit) if as_json else _print(audit)
     if wait and audit["verdict"] != PASSED:
         raise CommandError(f"Audit {audit['id']}: {audit['verdict'] or audit['status']}. {_why(audit)}")
+
+
+@program.command("show")
+def show(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    version: Annotated[str, typer.Argument(help="A version's number, or latest.")] = "latest",
+    *,
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the audit that a version was published on.
+
+    Prints what was asked, what was done, every method that was tried, and the checks.
+    """
+    with connect(url, api_key) as client:
+        report = client.audit(model, version)
+    print_json(report) if as_json else _print_report(report)
+
+
+@program.command("export")
+def export(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    version: Annotated[str, typer.Argument(help="A version's number, or latest.")],
+    *,
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, help="The file: .html for people, .json for programs.")
+    ],
+    url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+) -> None:
+    """Write the audit of a version to a file.
+
+    The HTML file stands for itself: it asks for nothing from elsewhere, and can be printed.
+    """
+    with connect(url, api_key) as client:
+        match out.suffix.lower():
+            case ".html":
+                content = client.audit_report(model, version)
+            case ".json":
+                content = json.dumps(client.audit(model, version), indent=2, ensure_ascii=False) + "\n"
+            case _:
+                raise CommandError(f"{out.name}: the file's name must end in .html or .json.")
+    out.write_text(content, encoding="utf-8")
+    say(f"The audit of {model}, version {version}, is in {out}.")
+
+
+def _print_report(report: JsonObject) -> None:
+    asked, accepted = report["asked"], report["acceptance"]
+    if accepted is not None:
+        say(f"Published without having passed; {accepted['reviewer'] or 'the policy'}: {accepted['reason']}")
+    print_fields(
+        {
+            "model": report["model"],
+            "version": report["version"],
+            "parent": report["parent"],
+            "verdict": report["verdict"],
+            "reason": report["summary"],
+            "asked": _asked(asked) if asked is not None else None,
+            "references": ", ".join(asked["references"]) or None if asked is not None else None,
+            "method": report["made"]["method"],
+            "guarantee": report["made"]["guarantee"],
+            "seed": report["made"]["seed"],
+            "power": report["power"]["reason"] if report["power"] is not None else None,
+        }
+    )
+    if report["ladder"]:
+        print_table(
+            ["", "tried", "guarantee", "utility", "forget quality", "seconds", "outcome"],
+            [
+                [
+                    f"{place}{' *' if rung['chosen'] else ''}",
+                    rung["method"],
+                    rung["guarantee"],
+                    _gauge(rung["utility"]),
+                    _gauge(rung["forget_quality"]),
+                    _figure(rung["seconds"]),
+                    rung["verdict"] or rung["failure"],
+                ]
+                for place, rung in enumerate(report["ladder"], start=1)
+            ],
+        )
+        say("* published")
+    print_checks(report)
+
+
+def _asked(asked: JsonObject) -> str:
+    targets = ", ".join(f"{target['kind']}: {target['count']}" for target in asked["targets"])
+    return (
+        f"{targets} ({asked['requests']} requests; guarantee {asked['guarantee']}, method {asked['method']})"
+    )
+
+
+def _gauge(gauge: JsonObject | None) -> str | None:
+    return _figure(gauge["value"]) if gauge is not None else None
 
 
 def _follow(client: Client, audit: JsonObject) -> JsonObject:

@@ -220,6 +220,11 @@ class Client:
         """Ask for references of audits to be trained when nothing else waits; the answer is a job."""
         return self.api.post(f"/v1/models/{segment(model)}/references", {"target": target})
 
+    def audit_report(self, model: str, version: int | str) -> str:
+        """Return the audit of a version as a page for people: one HTML file that asks for nothing from elsewhere."""
+        path = f"{version_path(model, version)}/audit"
+        return self.api.content(path, accept="text/html").decode()
+
     def update(self, model: str) -> JsonObject:
         """Ask for a new version that has learned its dataset's newest snapshot; the answer is a job."""
         return self.api.post(f"/v1/models/{segment(model)}/updates", {})

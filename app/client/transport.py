@@ -64,9 +64,9 @@ class Transport:
             items.extend(page["items"])
         return items
 
-    def content(self, path: str) -> bytes:
-        """Call any GET of the API and return the answer's bytes as they are."""
-        response = self._repeat(lambda: self._http.get(path))
+    def content(self, path: str, *, accept: str = "*/*") -> bytes:
+        """Call any GET of the API and return the answer's bytes as they are, in the form that `accept` names."""
+        response = self._repeat(lambda: self._http.get(path, headers={"Accept": accept}))
         if response.is_error:
             raise _problem(response)
         return response.content

@@ -17,11 +17,13 @@ from app.registry.schemas import (
     ModelCreate,
     ModelList,
     ModelRead,
-    VersionAudit,
     VersionCreate,
     VersionList,
     VersionRead,
 )
+from app.reports.answer import PAGE, VARY, page_response, wants_page
+from app.reports.schemas import VersionReport
+from app.reports.service import sheet_of_version
 from app.trust.certificates.model_signature import BUNDLE_MEDIA_TYPE as SIGNATURE
 from app.trust.scopes import Scope
 from models.families import get_family
@@ -152,15 +154,24 @@ def read_version(call: CallDep, request: Request, name: Name, version: VersionRe
 @router.get(
     "/{name}/versions/{version}/audit",
     summary="Show a version's audit",
-    response_model=VersionAudit,
-    responses=REDIRECT | problem_responses(404),
+    response_model=VersionReport,
+    responses=PAGE | REDIRECT | problem_responses(404, 501),
 )
-def read_audit(call: CallDep, request: Request, name: Name, version: VersionRef) -> VersionAudit | Response:
-    """Answer the measurements that the version was published on, and those of every method tried before."""
+def read_audit(
+    call: CallDep, request: Request, response: Response, name: Name, version: VersionRef
+) -> VersionReport | Response:
+    """Answer what was asked, what was done, and the measurements that the version was published on.
+
+    As JSON, or as a page for people under `Accept: text/html`.
+    """
     with call.read(Scope.MODELS_READ) as work:
         if version == LATEST:
             return _to_latest(request, service.readable_model(work, name).latest_version)
-        return service.audit_of(work, name, int(version))
+        report = service.audit_of(work, name, int(version))
+    if wants_page(request):
+        return page_response(call.runtime, sheet_of_version(report))
+    response.headers.update(VARY)
+    return report
 
 
 @router.head(

@@ -125,20 +125,6 @@ class VersionRead(BaseModel):
         )
 
 
-class VersionAudit(Audit):
-    """The audit that a version was published on, and the ladder that led there."""
-
-    policy: dict[str, Any] | None = Field(
-        description="The audit policy that applied; null for a version of a time without one."
-    )
-    rungs: list[dict[str, Any]] = Field(
-        description="Every method that was tried, in order, each with its own audit or the reason of its failure."
-    )
-    skipped: list[dict[str, Any]] = Field(
-        description="Methods that the policy did not let begin, each with the reason."
-    )
-
-
 class VersionList(BaseModel):
     """One page of a model's versions."""
 

@@ -20,9 +20,11 @@ from app.registry.errors import (
     VersionDestroyedError,
     VersionQuarantinedError,
 )
-from app.registry.schemas import ModelCreate, ModelRead, VersionAudit, VersionRead
+from app.registry.schemas import ModelCreate, ModelRead, VersionRead
+from app.reports.schemas import VersionReport
+from app.reports.service import version_report
 from app.retention.locations import claim_location
-from app.tables import Dataset, Job, Model, ModelSignature, Snapshot, Version
+from app.tables import Dataset, Model, ModelSignature, Snapshot, Version
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionOrigin, VersionState
 from app.trust.log.tree import append_leaf
@@ -153,8 +155,8 @@ def readable_model(work: Work, name: str, scope: Scope = Scope.MODELS_READ) -> M
     return repository.get_model(work.session, name)
 
 
-def audit_of(work: Work, name: str, number: int) -> VersionAudit:
-    """Return a version's audit with the ladder that led to it.
+def audit_of(work: Work, name: str, number: int) -> VersionReport:
+    """Return a version's audit with what was asked, what was done, and the ladder that led to it.
 
     Raises:
         AuditNotFoundError: It was registered, so there is none.
@@ -163,16 +165,7 @@ def audit_of(work: Work, name: str, number: int) -> VersionAudit:
     version = repository.get_version(work.session, model, number)
     if version.audit is None:
         raise AuditNotFoundError(model, version)
-    job = work.session.get(Job, version.job_id) if version.job_id is not None else None
-    outcome = (job.outcome or {}) if job is not None else {}
-    return VersionAudit.model_validate(
-        {
-            **version.audit,
-            "policy": job.policy if job is not None else None,
-            "rungs": outcome.get("rungs", []),
-            "skipped": outcome.get("skipped", []),
-        }
-    )
+    return version_report(work.session, model, version)
 
 
 def model_signature(work: Work, name: str, number: int) -> str:

@@ -205,8 +205,8 @@ def test_an_audit_is_shown_where_there_is_one(client, admin_headers, model, chan
     )
     change_version(audit=audit.model_dump(mode="json"), origin=VersionOrigin.UNLEARNED)
     shown = client.get(path, headers=admin_headers).json()
-    assert (shown.pop("policy"), shown.pop("rungs"), shown.pop("skipped")) == (None, [], [])
-    assert Audit.model_validate(shown) == audit
+    assert (shown["policy"], shown["rungs"], shown["skipped"]) == (None, [], [])
+    assert Audit.model_validate({name: shown[name] for name in Audit.model_fields}) == audit
     assert client.get("/v1/models/reader/versions/1", headers=admin_headers).json()["verdict"] == "pass"
 
 
