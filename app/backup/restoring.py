@@ -88,6 +88,8 @@ def restore_backup(runtime: Runtime, backup: Path) -> Restored:
             restored.rows += _restore_table(session, table, source, key, keyring, header, restored)
         _require_counts(session, header)
         _apply_journal(session, runtime, Journal(keyring.directory), restored)
+    # The log goes on from where the backup was made: another history, but one that somebody has decided on.
+    runtime.signed_heads.forget()
     return restored
 
 

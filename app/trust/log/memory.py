@@ -33,6 +33,10 @@ class SignedHeads:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def forget(self) -> None:
+        """Begin anew, where the database was replaced on purpose."""
+        self.path.unlink(missing_ok=True)
+
     def remember(self, size: int, root_of: Callable[[int], bytes]) -> bytes:
         """Return the root of the log of `size` entries, once it is consistent with what was signed before.
 

@@ -439,3 +439,20 @@ def test_no_tree_head_is_signed_over_rewritten_history(yard, worker, runtime, cl
     for path in ("/v1/log/checkpoint", f"{URL}/{request_id}/certificate"):
         response = client.get(path, headers=admin_headers)
         assert (response.status_code, response.json()["type"]) == (503, "urn:expunge:problem:log-rewritten")
+
+
+def test_each_submitted_request_has_a_commitment_key_that_nobody_is_shown(
+    client, admin_headers, registry, runtime
+):
+    registry.model("reader")
+    shown = []
+    for name in ("r1", "r2"):
+        body = {"model": "reader", "target": {"kind": "records", "ids": [name]}}
+        response = client.post(URL, json=body, headers=admin_headers)
+        assert response.status_code == 202, response.text
+        shown.append(response.text)
+    with runtime.database.read() as session:
+        keys = session.scalars(select(ForgetRequest.commitment_key)).all()
+    assert {len(key) for key in keys} == {32}
+    assert len(set(keys)) == 2
+    assert not any("commitment" in text or key.hex() in text for text in shown for key in keys)

@@ -48,3 +48,10 @@ def test_the_file_stays_small(heads):
     for size in range(150):
         heads.remember(size, of(LEAVES))
     assert len(json.loads(heads.path.read_text())) == REMEMBERED
+
+
+def test_a_database_that_was_replaced_on_purpose_is_signed(heads):
+    heads.remember(6, of(LEAVES))
+    heads.forget()
+    heads.forget()
+    heads.remember(6, of([b"x", *LEAVES]))
