@@ -8,14 +8,18 @@ anew and locks them meanwhile, so it is left to a person (`expunge sweep --compa
 """
 
 import logging
+import sqlite3
 
 from sqlalchemy import text
 
 from app.database import BUSY_TIMEOUT_SECONDS, Database
-from app.retention.turns import Kind, end_turn, last_turn, make_due, take_turn
+from app.retention.turns import Kind, last_turn, make_due, turn
 
 SHARE = 100
 """A compaction rests for so many times as long as it took: it never takes more than a hundredth of the time."""
+
+MOST_BYTES = 1 << 30
+"""Size of an SQLite database up to which writers can wait while it is rewritten: some ten seconds on a slow disk."""
 
 READER_MILLISECONDS = 200
 
@@ -38,23 +42,43 @@ def compact(database: Database, *, at_once: bool = False) -> bool:
         last = last_turn(session, Kind.COMPACTION)
         # A turn that never ended was cut short: what was due then still is.
         due, took = last.due or last.finished_at is None, (last.finished_at or last.begun_at) - last.begun_at
-    if not (due or at_once) or not take_turn(database, Kind.COMPACTION, SHARE * took, at_once=at_once):
+    if not (due or at_once) or (not at_once and _is_too_large(database)):
         return False
-    with database.write() as session:
-        make_due(session, Kind.COMPACTION, due=False)  # an erasure from now on makes it due again
-    done = _compact_sqlite(database) if database.dialect == "sqlite" else _compact_postgresql(database)
-    if not done:
+    with turn(database, Kind.COMPACTION, SHARE * took, at_once=at_once) as mine:
+        if not mine:
+            return False
         with database.write() as session:
-            make_due(session, Kind.COMPACTION)
-    end_turn(database, Kind.COMPACTION)
+            make_due(session, Kind.COMPACTION, due=False)  # an erasure from now on makes it due again
+        done = _compact_sqlite(database) if database.dialect == "sqlite" else _compact_postgresql(database)
+        if not done:
+            with database.write() as session:
+                make_due(session, Kind.COMPACTION)
     return done
+
+
+def _is_too_large(database: Database) -> bool:
+    """Tell whether a compaction would make writers wait for longer than they do."""
+    with database.engine.connect() as connection:
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+        )
+    if pages * size <= MOST_BYTES:
+        return False
+    logger.warning(
+        "Bytes of erased ids wait to be overwritten: run `expunge sweep --compact` in a quiet hour."
+    )
+    return True
 
 
 def _compact_sqlite(database: Database) -> bool:
     connection = database.engine.raw_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("VACUUM")
+        try:
+            cursor.execute("VACUUM")
+        except sqlite3.OperationalError as error:  # another process writes, and goes on writing
+            logger.info("The database could not be compacted (%s); tried again later.", error)
+            return False
         # The log still holds pages from before. A reader that is at work keeps it from being emptied; writers wait
         # while it is waited for, so that is not for long.
         cursor.execute(f"PRAGMA busy_timeout = {READER_MILLISECONDS}")

@@ -19,7 +19,7 @@ from app.retention.litter import delete_litter, delete_local_litter
 from app.retention.references import destroy_references
 from app.retention.snapshots import destroy_snapshots, supersede_snapshots
 from app.retention.targets import erase_leftovers, erase_targets, forget_answers
-from app.retention.turns import Kind, end_turn, take_turn
+from app.retention.turns import Kind, turn
 from app.retention.versions import destroy_due_versions
 from app.runtime import Runtime
 from app.telemetry import metrics
@@ -83,15 +83,15 @@ def sweep(
     swept.local = delete_local_litter(runtime, stop)
     swept.keys = reconcile(runtime)
     pause = dt.timedelta(seconds=settings.sweep_seconds)
-    if take_turn(runtime.database, Kind.ROWS, pause, at_once=at_once):
-        _sweep_rows(runtime, stop, swept)
-        end_turn(runtime.database, Kind.ROWS)
+    with turn(runtime.database, Kind.ROWS, pause, at_once=at_once) as mine:
+        if mine:
+            _sweep_rows(runtime, stop, swept)
     pause = max(pause, dt.timedelta(seconds=settings.litter_seconds / LISTINGS_PER_AGE))
-    if take_turn(runtime.database, Kind.LITTER, pause, at_once=at_once):
-        swept.answers = forget_answers(runtime.database, settings)
-        swept.litter, failed = delete_litter(runtime, stop)
-        swept.failed += failed
-        end_turn(runtime.database, Kind.LITTER)
+    with turn(runtime.database, Kind.LITTER, pause, at_once=at_once) as mine:
+        if mine:
+            swept.answers = forget_answers(runtime.database, settings)
+            swept.litter, failed = delete_litter(runtime, stop)
+            swept.failed += failed
     swept.compacted = compact(runtime.database, at_once=compact_now)
     return swept
 

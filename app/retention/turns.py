@@ -12,6 +12,8 @@ that dies in its turn therefore only delays the next one.
 
 import datetime as dt
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session
@@ -48,6 +50,17 @@ def take_turn(database: Database, kind: Kind, pause: dt.timedelta, *, at_once: b
             .execution_options(synchronize_session=False)
         )
         return isinstance(result, CursorResult) and result.rowcount == 1
+
+
+@contextmanager
+def turn(database: Database, kind: Kind, pause: dt.timedelta, *, at_once: bool = False) -> Iterator[bool]:
+    """Yield whether the block has the turn, and end it however the block ends: only a death leaves it open."""
+    taken = take_turn(database, kind, pause, at_once=at_once)
+    try:
+        yield taken
+    finally:
+        if taken:
+            end_turn(database, kind)
 
 
 def end_turn(database: Database, kind: Kind) -> None:

@@ -1,5 +1,6 @@
 import datetime as dt
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ from sqlalchemy import text, update
 
 from app.retention.compaction import compact
 from app.retention.sweeper import sweeping
-from app.retention.turns import Kind, end_turn, last_turn, make_due, take_turn
-from app.tables import Sweep
+from app.retention.turns import Kind, end_turn, last_turn, make_due, take_turn, turn
+from app.tables import ForgetRequest, Sweep
+from app.tables.forget_request import RequestStatus
 
 PAUSE = dt.timedelta(hours=1)
 
@@ -92,3 +94,32 @@ def test_a_sweeper_stops_with_its_block(runtime, whole):
     with sweeping(runtime, whole=whole):
         pass
     assert "sweeper" not in {thread.name for thread in threading.enumerate()}
+
+
+@ON_SQLITE
+def test_a_large_database_is_left_to_a_quiet_hour(runtime, monkeypatch, caplog):
+    monkeypatch.setattr("app.retention.compaction.MOST_BYTES", 1)
+    with runtime.database.write() as session:
+        make_due(session, Kind.COMPACTION)
+    assert not compact(runtime.database)
+    assert "expunge sweep --compact" in caplog.text
+    assert compact(runtime.database, at_once=True)
+
+
+@ON_SQLITE
+def test_a_turn_ends_with_its_block_even_when_that_fails(runtime):
+    with pytest.raises(ValueError, match="unforeseen"), turn(runtime.database, Kind.ROWS, PAUSE) as mine:
+        assert mine
+        raise ValueError("unforeseen")
+    with runtime.database.read() as session:
+        assert last_turn(session, Kind.ROWS).finished_at is not None
+
+
+def test_a_worker_erases_by_itself(yard, runtime):
+    over = dt.datetime.now(dt.UTC) - dt.timedelta(days=31)
+    request_id = yard.request(yard.model(), "r1", status=RequestStatus.COMPLETED, updated_at=over)
+    quick = runtime.settings.model_copy(update={"sweep_seconds": 0.05})
+    with sweeping(replace(runtime, settings=quick), whole=True):
+        while yard.get(ForgetRequest, request_id).target is not None:
+            time.sleep(0.02)
+    assert [reason.split(",")[0] for _, reason in yard.reasons(request_id)] == ["Its target's ids"]
