@@ -144,8 +144,8 @@ def wants_json(form: LogFormat) -> bool:
 
 
 def _without_duplicates(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Drop what another handler's formatter has left in the record, which is shared by all handlers."""
-    for name in ("message", "asctime"):
+    """Drop what another handler's formatter has left in the record, and what uvicorn says twice."""
+    for name in ("message", "asctime", "color_message"):
         event.pop(name, None)
     return event
 
