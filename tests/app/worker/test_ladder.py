@@ -211,6 +211,8 @@ def test_references_trained_ahead_are_found_and_damaged_ones_trained_anew(servic
     service.work()
     trained = references(runtime)
     assert [row.purpose.value for row in trained] == ["retrained"] * 3
+    planned = service.post("/v1/plans", {"model": "digits", "target": TARGET})["references"]
+    assert (planned["cached"], planned["estimated_seconds"]) == (3, 0.0)
     place = runtime.storage.materialise(trained[0].location)
     weights = next(place.glob("*.safetensors"))
     damaged = bytearray(weights.read_bytes())
