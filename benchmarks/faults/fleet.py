@@ -197,6 +197,10 @@ class Fleet:
                 continue
             self._follow_journal()  # its last words
             member.process.join()
+            if member.process.exitcode not in {0, -signal.SIGKILL, -signal.SIGTERM}:
+                # Whatever strikes it, a worker dies of SIGKILL or ends because it was told to.
+                log = (self._workspace / "workers.log").read_text(errors="replace")
+                raise RuntimeError(f"{name} ended with {member.process.exitcode}: {log[-2000:]}")
             _signal_group(member.process, signal.SIGKILL)
             self._deck.give_back(member.order.faults[member.struck :])
             del self._members[name]

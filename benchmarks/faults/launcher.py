@@ -49,7 +49,7 @@ LAYOUT = struct.Struct("<i32s")
 true_time = time.time
 TrueDatetime = dt.datetime
 
-CLAIM = "app.worker.worker:claim"
+CLAIM = "app.worker.worker:claim_within_limits"
 SUBMIT = "app.worker.local_process:LocalProcessExecutor.submit"
 POLL = "app.worker.local_process:LocalProcess.poll"
 OUTCOME = "app.worker.attempt:Attempt._outcome"

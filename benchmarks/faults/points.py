@@ -99,11 +99,11 @@ CLAIM = _points(
     after app.worker.settlement:_settle_death: a dead job reaped, not committed
     after reap: reaped
     after app.storage:Storage.discard_staging: the dead worker's staging deleted
-    before claim: before claiming
+    before claim_within_limits: before claiming
     after app.worker.claims:_next_model: model locked
     after app.worker.claims:_next_job: requests gathered
     after app.worker.claims:_assignment: leased, not committed
-    after claim: committed
+    after claim_within_limits: committed
     after discard_left_candidates: left candidates discarded
     after app.worker.heartbeat:Heartbeat.__enter__: heart beats
     """,
