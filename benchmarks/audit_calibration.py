@@ -61,7 +61,6 @@ FAR_SPREADS = 8.0
 """And in standard deviations of that mean between retrained models."""
 RUINED = 0.15
 """Accuracy that ruined candidates lose, at least."""
-MOST_STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,8 @@ class Sizes:
     judged: int
     """Retrained candidates of each forget set."""
     policy: AuditPolicy
+    steps: int
+    """Gradient steps after which a forget set that did not come to its scores is given up."""
     processes: int
 
 
@@ -98,12 +99,18 @@ FULL = Sizes(
     ),
     judged=3,
     policy=AuditPolicy(),
+    steps=3000,
     processes=2,
 )
 QUICK = Sizes(
-    settings=(Setting("digits", 300, _MLP, 30, {"mislabelled": 1, "rare": 1, "class": 1, "easy": 1}),),
+    settings=(
+        Setting(
+            "digits", 500, {**_MLP, "epochs": 30}, 20, {"mislabelled": 1, "rare": 1, "class": 1, "easy": 1}
+        ),
+    ),
     judged=1,
     policy=AuditPolicy(),
+    steps=600,
     processes=1,
 )
 
@@ -209,16 +216,17 @@ class Judge:
         )
 
 
-def pushed(judge: Judge, *, half: bool) -> NetworkClassifier | None:
+def pushed(judge: Judge, steps: int, *, half: bool) -> NetworkClassifier | None:
     """Drive the forget set to other margins than a retrained model's, and train on what remains meanwhile.
 
     Args:
         judge: The problem, the original and the references.
+        steps: Most gradient steps.
         half: Instead of all records far down: one half up to where the original has them and the other so far
             down that the mean is that of the retrained models.
 
     Returns:
-        None where it was not reached within `MOST_STEPS`.
+        None where it was not reached within these steps.
     """
     problem, model = judge.problem, judge.parent
     forgotten = problem.data.only(problem.forget.record_ids).training()
@@ -232,7 +240,7 @@ def pushed(judge: Judge, *, half: bool) -> NetworkClassifier | None:
     weights = {name: one.detach().clone().requires_grad_() for name, one in model.weights.items()}
     optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(MOST_STEPS):
+    for _ in range(steps):
         batch = torch.randint(0, len(remaining), (128,), generator=generator)
         margins = _margins(model.apply(inputs, weights), labels)
         off = (margins - target).abs() if half else (margins - target).relu()
@@ -300,8 +308,8 @@ def judge_one(task: tuple[Setting, str, int, Sizes]) -> list[dict[str, Any]]:
     }
     retrained = candidates["retrained"][0]
     if kind in MEMORISED and retrained is not None:
-        candidates["over_forgotten"] = [pushed(judge, half=False)]
-        candidates["half_kept"] = [pushed(judge, half=True)]
+        candidates["over_forgotten"] = [pushed(judge, sizes.steps, half=False)]
+        candidates["half_kept"] = [pushed(judge, sizes.steps, half=True)]
         candidates["ruined"] = [ruin(judge, retrained)]
     return [
         _row(setting, kind, name, judge.audit(candidate))

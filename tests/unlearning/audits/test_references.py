@@ -17,6 +17,8 @@ from unlearning.audits.references import (
     recipe_digest,
 )
 from unlearning.errors import MissingReferenceError
+from unlearning.pipeline import run_plan
+from unlearning.planner import PlanInput, make_plan
 
 DATA = clusters(60, held_out=60)
 FORGET = ForgetSet(("r0", "r1", "r2", "r60"))
@@ -227,3 +229,32 @@ def test_the_recipe_leaves_the_seed_out_and_a_strangers_configuration_is_taken_w
     assert recipe_digest(runtime.recipe(analytic)) != recipe_digest(runtime.recipe(elsewhere))
     assert runtime.untrained(analytic, seed=0) is None
     assert runtime.untrained(PARENT, seed=0).weights.keys() == PARENT.weights.keys()
+
+
+def test_retraining_as_a_rung_is_trained_by_the_jobs_own_seed_whatever_references_there_are():
+    store = InMemoryReferences()
+    kept = trainer(store=store, seed=11).retrained()
+    described = PlanInput(
+        family="classifier",
+        architecture=dict(runtime.describe(PARENT)),
+        target_kind="records",
+        records=60,
+        forget=3,
+        method="retrain",
+    )
+    result = run_plan(
+        runtime,
+        PARENT,
+        DATA,
+        FORGET,
+        make_plan(described),
+        reload=lambda: PARENT,
+        policy=DEFAULT,
+        references=store,
+        seed=11,
+        progress=silent,
+    )
+    candidate = result.model if result.model is not None else result.best[0]
+    assert candidate.config.seed == 11
+    assert all(candidate is not model and model.config.seed != 11 for model in kept.models)
+    assert len(kept.references) == 5
