@@ -96,6 +96,18 @@ class TargetErasedError(ServiceError):
         super().__init__(f"The target of forget request {request.id} was erased; submit a new request.")
 
 
+class RetrainingNotAllowedError(ServiceError):
+    """Only retraining could serve the request, and the model's policy forbids it."""
+
+    status, slug, title = 422, "retraining-not-allowed", "Retraining not allowed"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"Nothing but retraining can give what was asked, and the policy of the model {model!r} does not allow it; "
+            "ask for a weaker guarantee or another method, or have the policy changed."
+        )
+
+
 class NotOpenError(ServiceError):
     """Nobody waits for the request any more, so its due date means nothing."""
 

@@ -13,6 +13,7 @@ from app.forget_requests.errors import (
     DueTooEarlyError,
     ForgetRequestNotFoundError,
     NotOpenError,
+    RetrainingNotAllowedError,
     TargetErasedError,
     UnknownModelError,
 )
@@ -32,7 +33,8 @@ from app.forget_requests.schemas import (
 from app.forget_requests.states import IllegalChangeError, change_status, status_event
 from app.forget_requests.validation import check_target, group_key, settle_parameters
 from app.paging import Cursor, Page
-from app.tables import Event, ForgetRequest, Job
+from app.policies.effective import effective_policy
+from app.tables import Event, ForgetRequest, Job, Model
 from app.tables.base import new_id
 from app.tables.forget_request import RequestStatus
 from app.tables.job import JobState
@@ -277,9 +279,13 @@ def _demand(
     parameters: Mapping[str, Any],
 ) -> None:
     """Let a request ask for a method and guarantee that its model can be served by."""
-    settled = settle_parameters(
+    settled, only_retraining = settle_parameters(
         work.runtime, state, request.target_kind, guarantee=guarantee, method=method, parameters=parameters
     )
+    if only_retraining:  # otherwise its worker asks the policy: a submission is measured by its round trips
+        model = work.session.get_one(Model, state.model_id)
+        if not effective_policy(work.session, work.runtime.settings, model).policy.allow_retrain:
+            raise RetrainingNotAllowedError(state.name)
     request.guarantee = guarantee
     request.method = method
     request.parameters = settled

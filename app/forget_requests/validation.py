@@ -13,6 +13,7 @@ from app.storage import Storage
 from models.architectures import describe_config
 from models.checkpoint import CONFIG_NAME
 from models.families import get_family
+from unlearning.catalog import get_method
 from unlearning.planner import AUTO, GuaranteeAsked, Plan, PlanInput, make_plan
 from unlearning.targets import AnyTarget, missing_ids
 
@@ -46,8 +47,11 @@ def settle_parameters(
     guarantee: GuaranteeAsked,
     method: str,
     parameters: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Check by a plan that some method can serve the request; return its parameters, defaults filled in.
+) -> tuple[dict[str, Any], bool]:
+    """Check by a plan that some method can serve the request.
+
+    Returns:
+        The named method's parameters, defaults filled in, and whether nothing but retraining can serve it.
 
     Raises:
         UnknownMethodError: The named method is not in the catalog.
@@ -64,7 +68,8 @@ def settle_parameters(
         method,
         json.dumps(parameters, sort_keys=True),
     )
-    return {} if method == AUTO else plan.rungs[0].parameters
+    only_retraining = all(get_method(state.family, rung.method).fallback for rung in plan.rungs)
+    return {} if method == AUTO else plan.rungs[0].parameters, only_retraining
 
 
 def group_key(guarantee: str, method: str, parameters: Mapping[str, Any]) -> str:

@@ -112,6 +112,16 @@ def test_a_policy_for_what_does_not_exist_is_refused(call):
     assert slug(call("PUT", "/v1/policies/families/nobody", {})) == (422, "unknown-family")
 
 
+def test_a_request_that_only_retraining_could_serve_is_refused_where_the_policy_forbids_it(call, unchanged):
+    call("PUT", MODEL, {"allow_retrain": False})
+    body = {"model": "pets", "target": {"kind": "records", "ids": ["r1"]}, "method": "retrain"}
+    with unchanged():
+        assert slug(call("POST", "/v1/forget-requests", body)) == (422, "retraining-not-allowed")
+    assert call("POST", "/v1/forget-requests", body | {"method": "auto"}).status_code == 202
+    call("DELETE", MODEL)
+    assert call("POST", "/v1/forget-requests", body).status_code == 202
+
+
 @pytest.fixture
 def with_file(settings, tmp_path):
     def with_file(text, suffix=".toml", **changes):

@@ -178,7 +178,7 @@ def test_who_may_write_the_model_lets_it_through(
     client, admin_headers, yard, worker, held_back, runtime, monkeypatch
 ):
     monkeypatch.setattr("app.forget_requests.service.check_target", lambda *_: None)
-    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: {})
+    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: ({}, False))
     answer = client.post(
         f"/v1/forget-requests/{held_back}/retry", json={"waive_limit": True}, headers=admin_headers
     )
@@ -194,7 +194,7 @@ def test_who_may_write_the_model_lets_it_through(
 
 def test_who_may_only_submit_cannot_waive_the_limit(client, make_key, yard, held_back, monkeypatch):
     monkeypatch.setattr("app.forget_requests.service.check_target", lambda *_: None)
-    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: {})
+    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: ({}, False))
     answer = client.post(
         f"/v1/forget-requests/{held_back}/retry",
         json={"waive_limit": True},
@@ -210,7 +210,7 @@ def test_trying_again_without_a_waiver_meets_the_limit_again(
     client, make_key, yard, worker, held_back, monkeypatch
 ):
     monkeypatch.setattr("app.forget_requests.service.check_target", lambda *_: None)
-    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: {})
+    monkeypatch.setattr("app.forget_requests.service.settle_parameters", lambda *_, **__: ({}, False))
     answer = client.post(
         f"/v1/forget-requests/{held_back}/retry", json={}, headers=make_key(Scope.REQUESTS_WRITE)
     )
