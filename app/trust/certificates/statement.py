@@ -211,7 +211,7 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         "outcome": outcome,
         "reason": accepted.reason,
         "reviewer": accepted.reviewer,
-        "words": f"{who} accepted it although its audit did not pass: {accepted.reason} {measured}",
+        "words": f"{who} accepted it although its audit did not pass: {accepted.reason.rstrip('.')}. {measured}",
     }
 
 

@@ -8,8 +8,10 @@ from sqlalchemy import text
 
 from app.database import Database
 from app.settings import get_settings
+from app.trust.certificates.statement import canonical_digest
 from app.trust.log.tree import Entry, append_leaves
 from tests.app.trust.log.test_tree import NOW
+from unlearning.audits.report import Audit
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def test_a_certificate_is_downloaded_and_verified_offline(
     checkpoint, file = tmp_path / "version", tmp_path / "certificate.json"
     assert expunge("download", "digits", checkpoint, "--version", request["version"]).status == 0
     assert "expunge verify" in expunge("certificate", request["id"], file).out
+    audit = connected.client.audit("digits", request["version"])
     consistency = tmp_path / "consistency.json"
     size = int(before.read_text().splitlines()[1])
     head = json.loads(file.read_bytes())["log"]["size"]
@@ -56,6 +59,8 @@ def test_a_certificate_is_downloaded_and_verified_offline(
     assert "It is not a proof" in told.out
     shown = expunge(*arguments, "--tree-head", before, "--consistency", consistency, "--json").json
     assert shown["verified"] is True
+    own = {name: audit[name] for name in Audit.model_fields}  # the report adds how the version was made
+    assert shown["statement"]["predicate"]["audit"]["sha256"] == canonical_digest(own)
     declared = shown["statement"]["predicate"]["making"]["checkpoint_declares"]
     assert declared["architecture"] == "analytic"
     assert shown["statement"]["predicate"]["making"]["software"]["libraries"]["torch"]

@@ -54,7 +54,7 @@ def test_the_statement_keeps_to_its_schema(issued):
 
 
 def test_a_persons_acceptance_stands_in_the_verdicts_first_words(issued):
-    bundle = issued.bundle(acceptance=Acceptance("person", "measured by hand.", "an auditor"))
+    bundle = issued.bundle(acceptance=Acceptance("person", "measured by hand", "an auditor"))
     verdict = json.loads(bundle.payload)["predicate"]["verdict"]
     assert verdict["words"].startswith(
         "an auditor accepted it although its audit did not pass: measured by hand."
