@@ -69,9 +69,8 @@ def read_backlog(session: Session) -> Backlog:
 
 
 def _by(session: Session, column: Any, values: tuple[Any, ...]) -> dict[str, int]:
-    counted = dict(
-        session.execute(select(column, func.count()).where(column.in_(values)).group_by(column)).all()
-    )
+    query = select(column, func.count()).where(column.in_(values)).group_by(column)
+    counted: dict[Any, int] = dict(session.execute(query).all())
     return {value.value: counted.get(value, 0) for value in values}
 
 
