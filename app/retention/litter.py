@@ -72,10 +72,10 @@ def _delete_copies(runtime: Runtime, stop: threading.Event) -> int:
 
 def _not_named(runtime: Runtime, locations: set[str], stop: threading.Event) -> list[str]:
     stale = []
-    for location in sorted(locations):
-        if stop.is_set():
-            break
-        with runtime.database.read() as session:
+    with runtime.database.read() as session:
+        for location in sorted(locations):
+            if stop.is_set():
+                break
             if not is_named(session, location):
                 stale.append(location)
     return stale
