@@ -14,6 +14,7 @@ from app.database import database_now
 from app.datasets.suppression import suppressed
 from app.tables import Dataset, ForgetRequest, Job, Model, Suppression, Version
 from app.worker.publication import CandidateOutdatedError, NothingToAcceptError, publish_candidate
+from app.worker.settlement import reap
 from app.worker.worker import Worker
 
 ALL = {f"r{number}" for number in range(12)}
@@ -205,6 +206,29 @@ def test_a_storage_that_fails_leaves_nothing_and_is_tried_again(yard, runtime, e
 
     request = yard.get(ForgetRequest, request_id)
     assert (request.status.value, request.attempts) == ("completed", 1)
+    assert yard.stored() == yard.recorded()
+
+
+def test_a_job_that_is_lost_before_it_is_signed_is_no_fault_of_the_service(
+    yard, runtime, executor, monkeypatch, caplog
+):
+    model = yard.model()
+    request_id = yard.request(model, "r1")
+    publish = runtime.storage.publish
+    losses = iter([True])
+
+    def lose_the_job_once(directory, location):
+        publish(directory, location)
+        if directory.name == "snapshot" and next(losses, False):
+            yard.expire(yard.jobs()[0].id)
+            reap(runtime.database, runtime.settings)
+
+    monkeypatch.setattr(runtime.storage, "publish", lose_the_job_once)
+    assert Worker(runtime, executor, threading.Event()).run_until_idle() == 2
+
+    assert [job.state.value for job in yard.jobs()] == ["abandoned", "completed"]
+    assert yard.get(ForgetRequest, request_id).version == 2
+    assert "fault of the service" not in caplog.text
     assert yard.stored() == yard.recorded()
 
 
