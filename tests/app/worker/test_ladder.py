@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from sklearn.datasets import load_digits
 from sqlalchemy import select
 
@@ -184,6 +185,22 @@ def test_an_upload_that_does_not_load_fails_with_a_sentence(service):
     judged = service.audit_upload(files)
     assert (judged["status"], judged["verdict"]) == ("failed", None)
     assert "does not load" in judged["reason"]
+
+
+def filled(files, value):
+    """Return a checkpoint's files with every weight set to a value."""
+    weights = safetensors.numpy.load(files["model.safetensors"])
+    tensors = {name: np.full_like(tensor, value) for name, tensor in weights.items()}
+    kept = {name: text for name, text in files.items() if name != "manifest.json"}
+    return kept | {"model.safetensors": safetensors.numpy.save(tensors)}
+
+
+def test_weights_that_say_nothing_never_pass(service):
+    judged = service.audit_upload(filled(service.network["original"], 0.0))
+    assert judged["verdict"] in {"fail", "inconclusive"}, judged["reason"]
+    body = {"model": "digits", "original": 1, "target": TARGET}
+    refused = service.registry.post("/v1/audits", body, filled(service.network["original"], np.nan))
+    assert (refused.status_code, "NaN" in refused.json()["detail"]) == (422, True)
 
 
 def test_a_forget_set_too_small_for_a_claim_is_inconclusive(service):
