@@ -248,7 +248,7 @@ def pushed(judge: Judge, steps: int, *, half: bool) -> NetworkClassifier | None:
             return model.with_weights(weights)
         kept = functional.cross_entropy(model.apply(remaining[batch], weights), others[batch])
         optimizer.zero_grad()
-        (kept + 0.1 * off.mean()).backward()
+        (kept + 0.1 * off.mean()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return None
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from models.classifier.data import ClassifierData
+from models.classifier.network import NetworkClassifier
 from unlearning.audits.outputs import Outputs, observe, reading
 from unlearning.audits.references import Retrained
 from unlearning.audits.suites import Case
 from unlearning.errors import MetricError, MissingReferenceError
 
-RETAINED_AT_MOST = 2000
+RETAINED_AT_MOST = 1000
 """Retained records that are looked at: a sample, for they may be millions."""
 LEAST_FORGOTTEN = 5
 """Forgotten training records below which no claim about forgetting is made."""
@@ -108,6 +109,38 @@ class Evidence:
             self._retrained = self.case.references.retrained()
         return self._retrained
 
+    def predictions(self, name: str, model: Any, records: Records) -> Tensor:
+        """Return a model's predictions as indices into the data's classes, shape (n,); -1 for a class it lacks.
+
+        A network predicts the class of its greatest logit, so that the outputs at hand say it. Of any other
+        architecture only its own `predict` knows.
+
+        Args:
+            name: What its outputs are kept under: `original`, `candidate`, or `retrained` and a seed.
+            model: The model.
+            records: The records.
+        """
+        data = self.sets[records]
+        if isinstance(model, NetworkClassifier) and set(model.classes) == set(self.case.parent.classes):
+            outputs = self._of(name, model, records)
+            return _places(outputs.classes, data)[outputs.logits.argmax(dim=1)]
+        with reading(model):
+            predictions: Tensor = _places(model.classes, data)[model.predict(data.features)]
+        return predictions
+
+    def retrained_predictions(self, records: Records) -> Tensor:
+        """Return the predictions of every retrained reference, shape (references, n).
+
+        Raises:
+            MissingReferenceError: There are none; the message says why.
+        """
+        return torch.stack(
+            [
+                self.predictions(f"retrained {reference.key.seed}", reference.model, records)
+                for reference in self.references().references
+            ]
+        )
+
     def retrained_margins(self, records: Records) -> Tensor:
         """Return the margins of every retrained reference, shape (references, n), float64.
 
@@ -145,13 +178,9 @@ class Evidence:
         return self._outputs[key]
 
 
-def predict(model: Any, data: ClassifierData) -> Tensor:
-    """Return predictions as indices into the data's classes, shape (n,); -1 for a class that the data lacks."""
+def _places(classes: Sequence[str], data: ClassifierData) -> Tensor:
     known = {name: index for index, name in enumerate(data.classes)}
-    indices = torch.tensor([known.get(name, -1) for name in model.classes], dtype=torch.int64)
-    with reading(model):
-        predictions: Tensor = indices[model.predict(data.features)]
-    return predictions
+    return torch.tensor([known.get(name, -1) for name in classes], dtype=torch.int64)
 
 
 def _sample(data: ClassifierData, seed: int) -> ClassifierData:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.classifier.data import ClassifierData
-from unlearning.audits.evidence import Evidence, Records, predict
+from unlearning.audits.evidence import Evidence, Records
 from unlearning.audits.metrics.accuracy import accuracy, accuracy_change
 from unlearning.audits.metrics.estimate import Estimate, mean_estimate
 from unlearning.audits.report import Check, Outcome
@@ -47,7 +47,8 @@ def utility_checks(evidence: Evidence, *, gating: bool, against_retrained: bool)
         )
         return
     case = evidence.case
-    before, after = predict(case.parent, held_out), predict(case.candidate, held_out)
+    before = evidence.predictions("original", case.parent, Records.NEVER_SEEN)
+    after = evidence.predictions("candidate", case.candidate, Records.NEVER_SEEN)
     measured, original = accuracy(after, held_out.labels), accuracy(before, held_out.labels)
     yield Check(
         name=HELD_OUT,
@@ -80,10 +81,9 @@ def _against_retrained(
 ) -> Check | None:
     """Compare record by record with the mean of the retrained models; None where there are none."""
     try:
-        models = evidence.references().models
+        right = evidence.retrained_predictions(Records.NEVER_SEEN) == held_out.labels  # (models, n)
     except MissingReferenceError:
         return None
-    right = torch.stack([predict(model, held_out) == held_out.labels for model in models])  # (models, n)
     difference = (after == held_out.labels).to(torch.float64) - right.to(torch.float64).mean(dim=0)
     formula = "mean over held-out records of (right - share of the retrained models that are right)"
     try:
@@ -144,8 +144,9 @@ def forgotten_accuracy(evidence: Evidence) -> Iterator[Check]:
     if not len(forgotten):
         return
     case = evidence.case
-    measured = accuracy(predict(case.candidate, forgotten), forgotten.labels)
-    original = accuracy(predict(case.parent, forgotten), forgotten.labels)
+    after = evidence.predictions("candidate", case.candidate, Records.FORGOTTEN)
+    before = evidence.predictions("original", case.parent, Records.FORGOTTEN)
+    measured, original = accuracy(after, forgotten.labels), accuracy(before, forgotten.labels)
     yield Check(
         name="accuracy on forgotten records",
         formula=_ACCURACY,
