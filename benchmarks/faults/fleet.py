@@ -28,7 +28,7 @@ MOST_FAULTS = 8
 HALT_LEASES = 2.5
 """How long a halted worker stays so, in leases: by then its job is another one's."""
 
-STUCK_LEASES = 8
+STUCK_LEASES = 15
 """A worker that has not reached its next point for so many leases gives its faults to another one."""
 
 SOUND = {"poll_seconds": 0.4}
@@ -95,7 +95,8 @@ class Member:
     process: ForkServerProcess
     struck: int = 0
     quiet_since: float = field(default_factory=time.monotonic)
-    """When its last fault struck, or it began."""
+    """When its last fault struck, or it was ready."""
+    ready: bool = False
     resume_at: float | None = None
     """When it goes on, if it is halted."""
     retired: bool = False
@@ -177,10 +178,13 @@ class Fleet:
     def _follow_journal(self) -> None:
         lines, self._read = read_journal(self.journal, self._read)
         for line in lines:
+            member = self._members.get(line["worker"])
+            if member is not None and "ready" in line:
+                member.ready = True
+                member.quiet_since = time.monotonic()
             if "strike" not in line:
                 continue
             self._left -= 1
-            member = self._members.get(line["worker"])
             if line["action"] == Action.KILL:
                 self.kills[line["strike"]] += 1
             if member is None:
@@ -238,7 +242,11 @@ class Fleet:
                 )
                 if member.retired and member.resume_at is None and member.process.is_alive():
                     member.process.terminate()
-            elif member.resume_at is None and time.monotonic() - member.quiet_since > self._patience:
+            elif (
+                member.ready
+                and member.resume_at is None
+                and time.monotonic() - member.quiet_since > self._patience
+            ):
                 member.process.terminate()
 
 
