@@ -13,7 +13,6 @@ import re
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -75,7 +74,6 @@ def configure_logging(style: LogStyle) -> None:
         logging.getLogger(name).setLevel(style.level.upper())
     logging.getLogger("uvicorn").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
-    warnings.simplefilter("once")  # one that comes with every call would fill the log
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_of_thread
     if style.context:
@@ -90,6 +88,7 @@ def make_formatter(*, as_json: bool) -> ProcessorFormatter:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         _without_duplicates,
+        _without_quotations,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_message,
     ]
@@ -147,6 +146,13 @@ def _without_duplicates(_logger: WrappedLogger, _method: str, event: EventDict) 
     """Drop what another handler's formatter has left in the record, and what uvicorn says twice."""
     for name in ("message", "asctime", "color_message"):
         event.pop(name, None)
+    return event
+
+
+def _without_quotations(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep the first line of what asyncio says: the others show objects, exceptions with their messages among them."""
+    if event.get("logger") == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
     return event
 
 

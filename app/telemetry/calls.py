@@ -58,11 +58,15 @@ class AccessLog:
             logger.info("%s %s %s in %.1f ms", method, route, status, seconds * 1e3)
             return
         now = dt.datetime.now(dt.UTC).isoformat()
-        sys.stderr.write(
+        line = (
             f'{{"event": "call", "method": "{method}", "route": "{route}", "status": {status}, '
             f'"seconds": {seconds:.6f}, "request_id": "{request_id}", "level": "info", '
             f'"logger": "{ACCESS_LOGGER}", "timestamp": "{now}"}}\n'
         )
+        try:
+            sys.stderr.write(line)
+        except (OSError, ValueError):
+            return  # nobody reads the log any more, and no call must fail for that
 
 
 class Observed:

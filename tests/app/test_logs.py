@@ -1,5 +1,7 @@
 """Logs: one JSON object a line, whoever writes it; ids that are bound; and nothing personal in an exception."""
 
+import asyncio
+import gc
 import json
 import logging
 import sys
@@ -31,7 +33,6 @@ def log(monkeypatch, capsys):
     levels = {
         name: logging.getLogger(name).level for name in ("app", "unlearning", "models", "expunge", "uvicorn")
     }
-    filters = list(warnings.filters)
 
     def lines() -> list[dict]:
         err = capsys.readouterr().err
@@ -43,7 +44,6 @@ def log(monkeypatch, capsys):
     root.setLevel(level)
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(capture=False)
-    warnings.filters[:] = filters
     for name, known in levels.items():
         logging.getLogger(name).setLevel(known)
     structlog.contextvars.clear_contextvars()
@@ -106,9 +106,27 @@ def test_other_packages_are_heard_from_warnings_on_only(log):
     logging.getLogger("sqlalchemy.engine").info("SELECT … subject-4711")
     logging.getLogger("httpcore").debug("send subject-4711")
     logging.getLogger("somebody").warning("Careful.")
-    warnings.warn("Old.", DeprecationWarning, stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("Old.", UserWarning, stacklevel=1)
 
     assert [line["logger"] for line in log()] == ["somebody", "py.warnings"]
+
+
+def test_asyncio_shows_no_objects(log):
+    async def fail():
+        raise RuntimeError("about subject-4711")
+
+    async def forget():
+        asyncio.get_running_loop().create_task(fail())
+        await asyncio.sleep(0)
+
+    asyncio.run(forget())
+    gc.collect()
+
+    [line] = log()
+    assert line["event"] == "Task exception was never retrieved"
+    assert "about subject-4711'" not in json.dumps(line)
 
 
 def test_what_nobody_caught_is_a_line_too(log):

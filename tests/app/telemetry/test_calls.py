@@ -117,3 +117,12 @@ def test_the_access_log_can_be_switched_off(settings, lines):
     with TestClient(create_app(settings.model_copy(update={"access_log": False}))) as client:
         client.get("/v1/methods")
     assert lines() == []
+
+
+def test_a_log_that_nobody_reads_fails_no_call(client, lines, monkeypatch):
+    class Closed:
+        def write(self, _text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("app.telemetry.calls.sys.stderr", Closed())
+    assert client.get("/v1/methods").status_code == 401
