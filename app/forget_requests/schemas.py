@@ -92,7 +92,10 @@ class ReviewCreate(RequestBody):
 
     decision: Literal["accept"] = Field(description="Publish the candidate in spite of its audit.")
     reason: str = Field(
-        min_length=1, max_length=1000, pattern=r"\S", description="Why; it is kept with the request for good."
+        min_length=1,
+        max_length=1000,
+        pattern=r"\S",
+        description="Why, without personal data; it is kept with the request for good.",
     )
 
 
