@@ -31,7 +31,9 @@ def upgrade() -> None:
         sa.Column("url", sa.String(length=1000), nullable=False),
         sa.Column(
             "format",
-            sa.Enum("standard", "opendsr", name="format", native_enum=False, create_constraint=True, length=32),
+            sa.Enum(
+                "standard", "opendsr", name="format", native_enum=False, create_constraint=True, length=32
+            ),
             nullable=False,
         ),
         sa.Column("description", sa.String(length=200), nullable=True),
@@ -50,7 +52,9 @@ def upgrade() -> None:
         sa.Column("disabled_reason", sa.String(length=500), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["api_key_id"], ["api_keys.id"], name=op.f("fk_webhook_endpoints_api_key_id")),
+        sa.ForeignKeyConstraint(
+            ["api_key_id"], ["api_keys.id"], name=op.f("fk_webhook_endpoints_api_key_id")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
     )
     op.create_index(
@@ -103,11 +107,16 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("forget_requests") as batch_op:
         batch_op.add_column(sa.Column("extended_at", sa.DateTime(timezone=True), nullable=True))
-        ground = sa.Enum(*GROUNDS, name="refusal_ground", native_enum=False, create_constraint=True, length=32)
+        ground = sa.Enum(
+            *GROUNDS, name="refusal_ground", native_enum=False, create_constraint=True, length=32
+        )
         batch_op.add_column(sa.Column("refusal_ground", ground, nullable=True))
         batch_op.add_column(sa.Column("webhook_endpoint_id", sa.Uuid(), nullable=True))
         batch_op.create_foreign_key(
-            op.f("fk_forget_requests_webhook_endpoint_id"), "webhook_endpoints", ["webhook_endpoint_id"], ["id"]
+            op.f("fk_forget_requests_webhook_endpoint_id"),
+            "webhook_endpoints",
+            ["webhook_endpoint_id"],
+            ["id"],
         )
         batch_op.add_column(sa.Column("opendsr_request_id", sa.Uuid(), nullable=True))
         batch_op.create_foreign_key(
