@@ -14,6 +14,7 @@ from app.call import KeyRefusedError, ScopeMissingError, Work
 from app.errors import ServiceError
 from app.forget_requests import service as forget_requests
 from app.forget_requests.errors import UnknownIdsError
+from app.forget_requests.limits import TooManyOpenRequestsError
 from app.forget_requests.repository import model_state
 from app.forget_requests.schemas import EVERY_MODEL, ForgetRequestCreate
 from app.opendsr.callbacks import expected_completion, served_by
@@ -191,7 +192,13 @@ def _in_their_words() -> Iterator[None]:
     """Turn a refusal of the service's own into OpenDSR's, which must not hold identities."""
     try:
         yield
-    except (KeyRefusedError, ScopeMissingError, RateLimitedError, OpenDsrRefusedError):
+    except (
+        KeyRefusedError,
+        ScopeMissingError,
+        RateLimitedError,
+        TooManyOpenRequestsError,
+        OpenDsrRefusedError,
+    ):
         raise
     except UnknownIdsError:
         raise OpenDsrRefusedError("The target names what neither the model nor its dataset knows.") from None

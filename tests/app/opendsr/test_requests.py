@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
 from app.database import database_now
+from app.forget_requests.limits import OpenRequests, TooManyOpenRequestsError
 from app.forget_requests.states import change_status
 from app.tables import Base, ForgetRequest, OpenDsrRequest
 from app.tables.forget_request import RequestStatus
@@ -271,3 +272,11 @@ def test_when_the_person_asked_is_kept(post, runtime):
     with runtime.database.read() as session:
         request = session.get_one(OpenDsrRequest, uuid.UUID(ID))
         assert request.submitted_at.isoformat() == "2026-10-02T15:00:00+00:00"
+
+
+def test_too_many_open_requests_are_429_here_too(post, pets, monkeypatch):
+    def refuse(*_):
+        raise TooManyOpenRequestsError("This API key", 2)
+
+    monkeypatch.setattr(OpenRequests, "admit", refuse)
+    assert post().status_code == 429
