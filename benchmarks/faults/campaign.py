@@ -155,6 +155,7 @@ class _Campaign:
             sound=sizes.sound,
         ) as fleet:
             while plan or not fleet.all_struck:
+                fleet.check()
                 if plan and fleet.kills.total() >= plan[0][0] * sizes.kills:
                     plan.pop(0)[1]()
                 if time.monotonic() > deadline:
@@ -202,24 +203,24 @@ class _Campaign:
         if not wanted:
             return
         how, clocks = skewed_clocks(self._server.kind)
-        before = self._scenarios.abandoned()
+        before = self._scenarios.taken_over()
         with workers_with_clocks(self._house, self._context, self._journal, clocks):
             wait_for(lambda: self._published_by("skewed-") >= wanted, "workers whose clocks are off", 120)
         self._figures |= {
             "clocks_skewed_by": how,
             "published_by_skewed": self._published_by("skewed-"),
-            "taken_over_from_skewed": self._scenarios.abandoned() - before,
+            "taken_over_from_skewed": self._scenarios.taken_over() - before,
         }
 
     def _jump_clocks(self) -> None:
         if not self._sizes.jump_seconds:
             return
-        before = self._scenarios.abandoned()
+        before = self._scenarios.taken_over()
         with workers_with_clocks(self._house, self._context, self._journal, jumped_clocks()):
             time.sleep(self._sizes.jump_seconds)
         self._figures |= {
             "published_by_jumped": self._published_by("jumped-"),
-            "taken_over_in_jump": self._scenarios.abandoned() - before,
+            "taken_over_in_jump": self._scenarios.taken_over() - before,
         }
 
     def _come_to_rest(self) -> None:
@@ -259,6 +260,7 @@ class _Campaign:
         self._figures |= verdict.counts | dict(self._ledger.counts)
         self._figures |= left_over(Path(self._house.settings.storage_url), self._database)
         self._figures |= {
+            "workers_started_again": sum("started_again" in line for line in journal),
             "disks_full": sum(line["action"] == "full" for line in strikes),
             "candidates_damaged": sum(line["action"] in {"flip", "tear"} for line in strikes),
             "full_disk_is": "a tmpfs, and ENOSPC raised at writes"

@@ -160,10 +160,18 @@ class Fleet:
         Raises:
             RuntimeError: The fleet itself has failed.
         """
-        if self._error is not None:
-            raise RuntimeError("the fleet failed") from self._error
+        self.check()
         halted = any(member.resume_at is not None for member in list(self._members.values()))
         return self._left <= 0 and not halted
+
+    def check(self) -> None:
+        """Raise what has ended the fleet, if anything has.
+
+        Raises:
+            RuntimeError: The fleet itself has failed.
+        """
+        if self._error is not None:
+            raise RuntimeError("the fleet failed") from self._error
 
     def _supervise(self) -> None:
         try:

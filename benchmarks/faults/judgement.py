@@ -22,6 +22,7 @@ from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionState
 from app.worker.leases import ACTIVE
 from app.worker.outages import OUTAGE
+from app.worker.settlement import WORKER_DIED
 from benchmarks.faults.clients import Acknowledged, Ledger
 from benchmarks.faults.launcher import job_of
 from benchmarks.faults.points import Action, Victim
@@ -136,7 +137,7 @@ class Judge:
             ),
             "versions": len(self._versions),
             "jobs": len(self._jobs),
-            "jobs_taken_over": sum(job.state is JobState.ABANDONED for job in self._jobs.values()),
+            "jobs_taken_over": sum(job.reason == WORKER_DIED for job in self._jobs.values()),
         }
         return verdict
 

@@ -36,12 +36,15 @@ from app.cli.signals import on_stop_signals
 from app.settings import Settings
 from app.worker.claims import Assignment
 from app.worker.local_process import LocalProcessExecutor
+from app.worker.outages import OUTAGE
 from app.worker.task import Finished
 from app.worker.worker import run_worker
 from benchmarks.faults.points import Action, Fault, Provocation, Victim, resolve
 
 LINGER_LEASES = 0.6
 """How long a lingering job takes, in leases: longer than the pause between two renewals."""
+
+START_AGAIN_SECONDS = 0.2
 
 LAYOUT = struct.Struct("<i32s")
 """How many of the faults have struck, and the id of the job at hand in hexadecimal."""
@@ -213,7 +216,13 @@ def launch(order: Order) -> None:
     _end_with_parent()
     with on_stop_signals(stop.set):
         launcher.note(ready=True)
-        run_worker(order.settings, stop=stop, executor=executor)
+        while not stop.is_set():
+            try:
+                run_worker(order.settings, stop=stop, executor=executor)
+            except OUTAGE:
+                # A worker that finds no database at its start ends; whatever runs it starts it again.
+                launcher.note(started_again=True)
+                stop.wait(START_AGAIN_SECONDS)
 
 
 def job_of(line: dict[str, Any]) -> uuid.UUID | None:

@@ -20,6 +20,7 @@ from app.tables.forget_request import RequestStatus
 from app.tables.job import JobState
 from app.worker.leases import ACTIVE
 from app.worker.outages import OUTAGE
+from app.worker.settlement import WORKER_DIED
 from benchmarks.faults.clients import Ledger, submit
 from benchmarks.faults.fleet import run_worker_process
 from benchmarks.faults.house import DatabaseServer, House, fill_up
@@ -82,9 +83,9 @@ class Scenarios:
             held = session.scalar(select(func.count()).select_from(Job).where(*dead))
             return not held and not session.scalar(waits)
 
-    def abandoned(self) -> int:
+    def taken_over(self) -> int:
         """Count the jobs that have been taken from their workers."""
-        return self._count(Job.state == JobState.ABANDONED)
+        return self._count(Job.state == JobState.ABANDONED, Job.reason == WORKER_DIED)
 
     def _damaged(self, model: str, find: Callable[[str], str]) -> None:
         self._ledger.resting.add(model)
