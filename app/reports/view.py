@@ -1,6 +1,6 @@
 """The sentences of a page, from the figures of a sheet. Nothing here is measured or decided."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.reports import words
@@ -102,6 +102,11 @@ def policy(sheet: Sheet) -> list[Setting]:
     return [Setting(name, setting(value), described.get(name, "")) for name, value in sheet.policy.items()]
 
 
+def configuration(values: Mapping[str, object]) -> list[Setting]:
+    """Return a method's configuration, in words."""
+    return [Setting(name, setting(value)) for name, value in values.items()]
+
+
 def setting(value: object) -> str:
     """Return a setting's value as a word.
 
@@ -200,7 +205,7 @@ def _of_guarantee(sheet: Sheet, audit: Audit) -> Iterator[str]:
         )
     if audit.power is not None and audit.power.unnoticed is not None:
         yield (
-            f"Up to {words.number(100 * audit.power.unnoticed)} % of the original's distance from retraining could be left "
+            f"Less than {words.number(100 * audit.power.unnoticed)} % of the original's distance from retraining could be left "
             "without being noticed."
         )
     if sheet.policy is not None and isinstance(rate := sheet.policy.get("false_alarm_rate"), float):
