@@ -129,7 +129,7 @@ def ladder(tried: Sequence[Tried]) -> Picture | None:
         )
         + (f" Exact methods, of which no forget quality is measured: {len(exact)}." if exact else "")
     )
-    with canvas(6.4, 4.0) as (figure, axes):
+    with canvas(5.0, 3.8) as (figure, axes):
         _frame(
             axes, forgetting, usefulness, [across for _, across, *_ in measured], [one[2] for one in placed]
         )
@@ -311,13 +311,13 @@ def strata(audit: Audit) -> Picture | None:
     description = (
         f"Mean margin of two groups of forgotten records, as each model sees them. {'. '.join(said)}."
     )
-    with canvas(6.4, 1.3 + 0.75 * len(found)) as (figure, axes):
+    with canvas(5.0, 1.6 + 0.7 * len(found)) as (figure, axes):
         for height, one in enumerate(reversed(found)):
             _draw_stratum(axes, height, one, first=height == 0)
         axes.set_yticks(range(len(found)), [_short(one.name) for one in reversed(found)])
         axes.set_ylim(-0.6, len(found) - 0.4)
         axes.set_xlabel("mean margin (right: confident in the right class)")
-        figure.legend(loc="outside upper center", ncols=4, handlelength=1.8)
+        figure.legend(loc="outside upper center", ncols=2, handlelength=1.8)
         svg = inline(figure, "strata", title, description)
     headers = [
         "records",
