@@ -6,14 +6,12 @@ Three figures of a model, each compared with where retrained models lie (`bounds
 - *single records*: is the pattern right, or is half the set remembered and the other half destroyed?
 - *membership*: does the model rank forgotten records among never-seen ones as retraining does?
 
-A pass means something only where a model that forgot nothing would have failed. So the original is audited
-by the same figures: unless its margins lie at least twice as far out as their bound, half of what it remembers could
-be left without anybody noticing, and the audit cannot decide. (Margins, for they alone are even along the way from
-remembered to forgotten; an AUC may say nothing for most of it.)
+A pass means something only where a model that forgot nothing would have failed. So the original is audited by the
+same bounds, and so are scores on the way from the retrained models' to the original's: unless those half-way are
+caught, half of what the original remembers could be left without anybody noticing, and the audit cannot decide.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
@@ -21,7 +19,9 @@ from torch import Tensor
 
 from unlearning.audits.bounds import Limits, two_sided, upper
 from unlearning.audits.evidence import Evidence, Records
+from unlearning.audits.metrics.estimate import Estimate
 from unlearning.audits.metrics.membership_auc import membership_auc
+from unlearning.audits.outputs import Outputs
 from unlearning.audits.report import Check, Outcome, Power
 from unlearning.audits.standardised import left_out
 from unlearning.errors import MetricError, MissingReferenceError
@@ -30,8 +30,10 @@ GATING_CHECKS = 4
 """The three here and utility: what the false alarm rate is divided among."""
 AUC_TOLERANCE = 0.01
 """Membership AUCs that differ by less are the same: where retrained models all have 0, there is no spread to go by."""
-LEAST_REACH = 2.0
-"""How many times as far as the bound the original must lie: then half of its memory would still be noticed."""
+MOST_UNNOTICED = 0.5
+"""Share of what the original remembers that must be noticed for an audit to have power."""
+SHARES = tuple(step / 20 for step in range(1, 21))
+"""Points on the way from the retrained models' scores to the original's."""
 
 MARGINS = "forget quality (margins)"
 SINGLE = "forget quality (single records)"
@@ -45,25 +47,77 @@ _FORMULAS = {
     ),
     SINGLE: "mean over forgotten records of |φ - mean of the retrained models| / their spread on the record",
     MEMBERSHIP: "P(φ of a forgotten record > φ of a never-seen one) + ½ P(equal); interval by DeLong (1988)",
-    POWER: "distance of the original's margins from the retrained models', in multiples of the bound's",
+    POWER: (
+        "least share s, in twentieths, from which on scores m + s (φ - m) of the original are caught, m the mean of the "
+        "retrained models"
+    ),
 }
 
 
 @dataclass(frozen=True)
-class _Figure:
-    """One gating figure of candidate and original, with what retrained models allow."""
+class _Scores:
+    """One model's margins.
 
-    name: str
-    value: float
-    original: float
-    limits: Limits
-    n: int
-    interval: tuple[float, float] | None = None
+    Attributes:
+        forgotten: Of the forgotten records, shape (n,).
+        never_seen: Of the never-seen ones, shape (m,).
+    """
+
+    forgotten: Tensor
+    never_seen: Tensor
+
+    def towards(self, other: "_Scores", share: float) -> "_Scores":
+        """Return the scores a share of the way to another model's."""
+        return _Scores(
+            self.forgotten + share * (other.forgotten - self.forgotten),
+            self.never_seen + share * (other.never_seen - self.never_seen),
+        )
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """The three gating figures of one model."""
+
+    shift: float
+    distance: float
+    auc: Estimate
 
     @property
-    def is_signed(self) -> bool:
-        """Whether its two sides mean remembered and over-forgotten."""
-        return math.isfinite(self.limits.low)
+    def by_check(self) -> dict[str, float]:
+        """The figures alone, under their checks' names."""
+        return {MARGINS: self.shift, SINGLE: self.distance, MEMBERSHIP: self.auc.value}
+
+
+class _Yardstick:
+    """What retrained models allow: three bounds, and the means that the way to the original begins at."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._references = evidence.retrained_margins(Records.FORGOTTEN)  # (models, n)
+        elsewhere = evidence.retrained_margins(Records.NEVER_SEEN)  # (models, m)
+        self.mean = _Scores(self._references.mean(dim=0), elsewhere.mean(dim=0))
+        rate = evidence.case.policy.false_alarm_rate / GATING_CHECKS
+        own = left_out(self.mean.forgotten, self._references)
+        count, records = self._references.shape
+        # Distances are positive and skewed: their logarithms are nearer to normal.
+        logs = upper([math.log(distance) for distance in own.reference_distances], rate)
+        aucs = [membership_auc(*pair).value for pair in zip(self._references, elsewhere, strict=True)]
+        self.limits = {
+            MARGINS: two_sided(own.reference_shifts, rate, tolerance=_least_width(records, count, rate)),
+            SINGLE: Limits(-math.inf, math.exp(logs.high), fmean(own.reference_distances)),
+            MEMBERSHIP: auc_limits(aucs, rate, pairs=records * elsewhere.shape[1]),
+        }
+
+    def measure(self, scores: _Scores) -> _Figures:
+        """Take the three figures of one model."""
+        compared = left_out(scores.forgotten, self._references)
+        return _Figures(
+            compared.shift, compared.distance, membership_auc(scores.forgotten, scores.never_seen)
+        )
+
+    def caught_by(self, scores: _Scores) -> tuple[str, ...]:
+        """Name the checks that a model with these scores fails."""
+        figures = self.measure(scores).by_check
+        return tuple(name for name, value in figures.items() if not self.limits[name].hold(value))
 
 
 def forgetting_checks(evidence: Evidence) -> tuple[list[Check], Power | None]:
@@ -74,26 +128,24 @@ def forgetting_checks(evidence: Evidence) -> tuple[list[Check], Power | None]:
     evidence.case.progress("comparing with retrained models", 0, 1)
     try:
         evidence.check_sizes()
-        figures = list(_figures(evidence))
+        yardstick = _Yardstick(evidence)
+        original = _scores(evidence.original(Records.FORGOTTEN), evidence.original(Records.NEVER_SEEN))
+        candidate = _scores(evidence.candidate(Records.FORGOTTEN), evidence.candidate(Records.NEVER_SEEN))
+        figures, before = yardstick.measure(candidate), yardstick.measure(original)
+        power = _power(yardstick, original)
     except (MetricError, MissingReferenceError) as error:
         return [_undecided(name, str(error)) for name in (MARGINS, SINGLE, MEMBERSHIP)], None
-    power = _power(figures)
-    return [*map(_judged, figures), _power_check(figures, power)], power
+    checks = [
+        _judged(
+            name, value, before.by_check[name], yardstick.limits[name], figures.auc, len(original.forgotten)
+        )
+        for name, value in figures.by_check.items()
+    ]
+    return [*checks, _power_check(power, len(original.forgotten))], power
 
 
-def _figures(evidence: Evidence) -> Iterator[_Figure]:
-    rate = evidence.case.policy.false_alarm_rate / GATING_CHECKS
-    candidate, original = evidence.candidate(Records.FORGOTTEN), evidence.original(Records.FORGOTTEN)
-    references = evidence.retrained_margins(Records.FORGOTTEN)  # (models, n)
-    ours, before = left_out(candidate.margins, references), left_out(original.margins, references)
-    n = references.shape[1]
-    limits = two_sided(ours.reference_shifts, rate, tolerance=_least_width(n, len(references), rate))
-    yield _Figure(MARGINS, ours.shift, before.shift, limits, n)
-    # Distances are positive and skewed: their logarithms are nearer to normal.
-    logs = upper([math.log(distance) for distance in ours.reference_distances], rate)
-    limits = Limits(-math.inf, math.exp(logs.high), fmean(ours.reference_distances))
-    yield _Figure(SINGLE, ours.distance, before.distance, limits, n)
-    yield _membership(evidence, references, rate)
+def _scores(forgotten: Outputs, never_seen: Outputs) -> _Scores:
+    return _Scores(forgotten.margins, never_seen.margins)
 
 
 def _least_width(records: int, references: int, rate: float) -> float:
@@ -103,19 +155,6 @@ def _least_width(records: int, references: int, rate: float) -> float:
     five of them sometimes do, say nothing of how close retrained models are.
     """
     return NormalDist().inv_cdf(1 - rate / 2) * math.sqrt((1 + 1 / references) / records)
-
-
-def _membership(evidence: Evidence, references: Tensor, rate: float) -> _Figure:
-    elsewhere = evidence.retrained_margins(Records.NEVER_SEEN)  # (models, never seen)
-    measured = membership_auc(
-        evidence.candidate(Records.FORGOTTEN).margins, evidence.candidate(Records.NEVER_SEEN).margins
-    )
-    original = membership_auc(
-        evidence.original(Records.FORGOTTEN).margins, evidence.original(Records.NEVER_SEEN).margins
-    )
-    others = [membership_auc(*pair).value for pair in zip(references, elsewhere, strict=True)]
-    limits = auc_limits(others, rate, pairs=references.shape[1] * elsewhere.shape[1])
-    return _Figure(MEMBERSHIP, measured.value, original.value, limits, measured.n, measured.interval)
 
 
 def auc_limits(references: list[float], rate: float, *, pairs: int) -> Limits:
@@ -144,86 +183,79 @@ def auc_limits(references: list[float], rate: float, *, pairs: int) -> Limits:
     )
 
 
-def _judged(figure: _Figure) -> Check:
-    passed = figure.limits.hold(figure.value)
-    low, high = figure.limits.finite
+def _judged(name: str, value: float, original: float, limits: Limits, auc: Estimate, records: int) -> Check:
+    low, high = limits.finite
+    is_auc = name == MEMBERSHIP
     return Check(
-        name=figure.name,
-        formula=_FORMULAS[figure.name],
-        group="membership" if figure.name == MEMBERSHIP else "forgetting",
-        value=figure.value,
-        reference=figure.limits.centre,
+        name=name,
+        formula=_FORMULAS[name],
+        group="membership" if is_auc else "forgetting",
+        value=value,
+        reference=limits.centre,
         reference_name="retrained",
-        anchors={"original": figure.original},
-        interval=figure.interval,
-        n=figure.n,
+        anchors={"original": original},
+        interval=auc.interval if is_auc else None,
+        n=auc.n if is_auc else records,
         bound=f"≤ {high:.4g}" if low is None else f"{low:.4g} to {high:.4g}, where retrained models lie",
         limits=(low, high),
         gating=True,
-        outcome=Outcome.PASS if passed else Outcome.FAIL,
-        reason=_reason(figure),
+        outcome=Outcome.PASS if limits.hold(value) else Outcome.FAIL,
+        reason=_reason(value, original, limits),
     )
 
 
-def _reason(figure: _Figure) -> str:
-    if figure.limits.hold(figure.value):
+def _reason(value: float, original: float, limits: Limits) -> str:
+    if limits.hold(value):
         return "A retrained model could well have given this figure."
-    if not figure.is_signed:
+    if math.isinf(limits.low):
         return "Single records lie further from the retrained models than those lie from each other."
-    if figure.value > figure.limits.high:
-        return f"The forgotten records are still remembered{_left(figure)}."
+    if value > limits.high:
+        return f"The forgotten records are still remembered{_left(value, original, limits)}."
     return "More was forgotten than by retraining, which is as detectable as too little."
 
 
-def _left(figure: _Figure) -> str:
+def _left(value: float, original: float, limits: Limits) -> str:
     """Say how much of the original's distance is left, where the original lies on the same side."""
-    before = figure.original - figure.limits.centre
-    if before <= 0:
-        return ""
-    return f": {(figure.value - figure.limits.centre) / before:.0%} of the original's distance is left"
-
-
-def _power(figures: list[_Figure]) -> Power:
-    margins = _margins_of(figures)
-    caught = tuple(figure.name for figure in figures if not figure.limits.hold(figure.original))
-    reach = margins.limits.reach(margins.original)
-    measured = f"original {margins.original:.3g}, retrained {margins.limits.centre:.3g}"
-    if reach >= LEAST_REACH:
-        reason = (
-            f"A model that forgot nothing lies {reach:.3g} times as far out as the bound ({measured}), so "
-            f"{1 / reach:.1%} of that distance would be noticed."
-        )
-    elif caught:
-        reason = (
-            f"The original lies only {reach:.3g} times as far out as the bound ({measured}): half of what it remembers "
-            "could be left unnoticed. The set was hardly memorised, or it is too small."
-        )
-    else:
-        reason = (
-            f"The original itself could pass for retrained ({measured}): nobody memorised this set, or it is too small, "
-            "so a pass would say nothing."
-        )
-    return Power(
-        detects=reach >= LEAST_REACH, caught_by=caught, unnoticed=1 / reach if reach else None, reason=reason
+    before = original - limits.centre
+    return (
+        f": {(value - limits.centre) / before:.0%} of the original's distance is left" if before > 0 else ""
     )
 
 
-def _margins_of(figures: list[_Figure]) -> _Figure:
-    return next(figure for figure in figures if figure.name == MARGINS)
+def _power(yardstick: _Yardstick, original: _Scores) -> Power:
+    caught = yardstick.caught_by(original)
+    noticed = None
+    for share in reversed(SHARES):
+        if not yardstick.caught_by(yardstick.mean.towards(original, share)):
+            break
+        noticed = share
+    detects = noticed is not None and noticed <= MOST_UNNOTICED
+    if noticed is None:
+        reason = (
+            "The original itself could pass for retrained: nobody memorised this set, or it is too small, so a pass would "
+            "say nothing."
+        )
+    elif detects:
+        reason = f"A model in which {noticed:.0%} of the original's distance from retraining is left would be caught."
+    else:
+        reason = (
+            f"Only a model in which {noticed:.0%} of the original's distance from retraining is left would be caught. The set "
+            "was hardly memorised, or it is too small."
+        )
+    return Power(detects=detects, caught_by=caught, unnoticed=noticed, reason=reason)
 
 
-def _power_check(figures: list[_Figure], power: Power) -> Check:
-    margins = _margins_of(figures)
+def _power_check(power: Power, records: int) -> Check:
     return Check(
         name=POWER,
         formula=_FORMULAS[POWER],
         group="forgetting",
-        value=margins.limits.reach(margins.original),
+        value=power.unnoticed,
         reference=1.0,
-        reference_name="the bound",
-        n=margins.n,
-        bound=f"≥ {LEAST_REACH:g}",
-        limits=(LEAST_REACH, None),
+        reference_name="original",
+        n=records,
+        bound=f"≤ {MOST_UNNOTICED:g}",
+        limits=(None, MOST_UNNOTICED),
         gating=True,
         outcome=Outcome.PASS if power.detects else Outcome.INCONCLUSIVE,
         reason=power.reason,

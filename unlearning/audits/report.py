@@ -104,7 +104,10 @@ class Power(_Part):
     caught_by: tuple[str, ...] = Field(description="Gating checks that the original fails.")
     unnoticed: float | None = Field(
         None,
-        description="Share of the original's distance from retraining that could be left without being noticed.",
+        description=(
+            "Share of the original's distance from retraining from which on it is noticed, in twentieths; less may be "
+            "left unnoticed. Null where even the original would not be."
+        ),
     )
     reason: str = Field(description="In a sentence, with the figures.")
 

@@ -94,7 +94,7 @@ def test_a_retrained_model_passes_with_every_anchor_beside():
     assert margins.n == len(MISLABELLED)
     assert margins.limits[0] < margins.value < margins.limits[1] < margins.anchors["original"]
     assert result.power.detects
-    assert result.power.unnoticed < 0.5
+    assert result.power.unnoticed <= 0.5
     [references] = result.references
     assert (references.kind, references.count, len(references.seeds)) == ("retrained", 5, 5)
 
@@ -142,7 +142,7 @@ def test_a_set_that_nobody_memorised_can_never_pass():
         assert result.verdict is Outcome.INCONCLUSIVE
         assert not result.power.detects
         assert "memorised" in check(result, POWER).reason
-        assert check(result, POWER).value < 2
+        assert check(result, POWER).value is None or check(result, POWER).value > 0.5
 
 
 def undecided(result, reason):
