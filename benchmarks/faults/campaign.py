@@ -38,7 +38,8 @@ class Sizes:
     pairs: int = 4
     """Data sets with two models each, that workers compete for."""
     armed: int = 3
-    sound: int = 1
+    sound: int = 2
+    """Workers that no fault strikes: a takeover shall not have to wait for one that is free."""
     most_seconds: float = 1200.0
     """For all faults to strike; beyond it the campaign has failed."""
 
@@ -63,7 +64,7 @@ QUICK = Sizes(
     most_seconds=240.0,
 )
 SLICE = Sizes(
-    kills=6,
+    kills=4,
     halts=1,
     full_disks=1,
     damages=1,
