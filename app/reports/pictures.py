@@ -256,7 +256,7 @@ def _draw_rung(
         str(place),
         (across, upright),
         xycoords=transform,
-        xytext=(0, 9 if place % 2 else -17),
+        xytext=(11, -4) if on_axis else (0, 9 if place % 2 else -17),
         textcoords="offset points",
         ha="center",
         zorder=4,
