@@ -326,7 +326,7 @@ def _shift_own_clock(seconds: float) -> None:
 
     class Shifted(TrueDatetime, metaclass=Meta):
         @classmethod
-        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
             return TrueDatetime.now(tz) + dt.timedelta(seconds=seconds)
 
     time.time = lambda: true_time() + seconds
