@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -364,9 +365,12 @@ def test_the_worker_itself_imports_no_torch():
 
 @on_sqlite
 def test_a_class_is_forgotten_by_a_network_that_climbs_its_whole_ladder(
-    client, admin_headers, registry, digits, real_worker, runtime, tmp_path
+    client, admin_headers, registry, digits, real_worker, runtime, tmp_path, monkeypatch
 ):
     """From a registered checkpoint over HTTP to one that never saw the class, every rung between measured."""
+    # By one seed in twelve the retrained network is too far from the original's accuracy for 156 held-out records to
+    # show that it is not further: then the ladder ends with a person, as it should.
+    monkeypatch.setattr("app.worker.claims.secrets", SimpleNamespace(randbits=lambda _bits: 100))
     family = get_family("classifier")
     (tmp_path / "digits.npz").write_bytes(digits.data)
     snapshot, checkpoint = tmp_path / "snapshot", tmp_path / "checkpoint"
