@@ -93,6 +93,13 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def settles(self, expression, expected):
+        """Look again until a change of the medium has come through, which the browser tells nobody of."""
+        deadline = time.monotonic() + 10
+        while (found := self.evaluate(expression)) != expected and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
     def resize(self, width, height, *, mobile):
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -238,10 +245,11 @@ def test_a_real_browser_shows_the_page_to_everybody(sheet_of, draw, accepted, tm
         assert (opened["page"], opened["wide"]) == (390, []), "an opened table widens the page"
         tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = false)")
 
-        assert tab.evaluate(DETAILS) == 0
+        assert tab.settles(DETAILS, 0) == 0
         tab.call("Emulation.clearDeviceMetricsOverride")
         tab.call("Emulation.setEmulatedMedia", media="print")
-        assert tab.evaluate(DETAILS) == page.count("<details>"), "on paper nothing can be opened"
+        opened = page.count("<details>")
+        assert tab.settles(DETAILS, opened) == opened, "on paper nothing can be opened"
         paper = tab.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"]
         pdf = base64.b64decode(paper)
         keep("paper.pdf", pdf)
