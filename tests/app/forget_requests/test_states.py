@@ -4,9 +4,11 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from app.forget_requests.states import FINAL, TRANSITIONS, IllegalChangeError, change_status
-from app.tables import ForgetRequest
+from app.tables import Base, ForgetRequest
 from app.tables.forget_request import RequestStatus
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
@@ -19,14 +21,12 @@ DOCUMENTED = {
 statuses = st.sampled_from(RequestStatus)
 
 
-class Recorder:
-    """Stands in for a session: a change needs nothing of it but a place for its events."""
-
-    def __init__(self):
-        self.added = []
-
-    def add_all(self, events):
-        self.added += events
+@pytest.fixture(scope="module")
+def engine():
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 @given(statuses, statuses)
@@ -35,8 +35,14 @@ def test_exactly_the_documented_changes_are_legal(before, after):
 
 
 @given(statuses, st.lists(statuses, max_size=8))
-def test_walks_change_what_they_may_and_write_one_event_per_change(start, steps):
-    request, session = ForgetRequest(id=uuid.uuid4(), status=start), Recorder()
+def test_walks_change_what_they_may_and_write_one_event_per_change(engine, start, steps):
+    request = ForgetRequest(id=uuid.uuid4(), status=start)
+    with Session(engine, autoflush=False) as session:
+        walk(session, request, steps)
+
+
+def walk(session, request, steps):
+    start = request.status
     reached = [start]
     for step in steps:
         if step in TRANSITIONS[request.status]:
@@ -48,8 +54,9 @@ def test_walks_change_what_they_may_and_write_one_event_per_change(start, steps)
             assert refusal.value.status == 409
             assert refusal.value.members == {"current": request.status.value}
         assert request.status is reached[-1]
-    assert [event.status for event in session.added] == [status.value for status in reached[1:]]
-    assert all(event.reason == f"to {event.status}" for event in session.added)
+    events = list(session.new)
+    assert [event.status for event in events] == [status.value for status in reached[1:]]
+    assert all(event.reason == f"to {event.status}" for event in events)
     assert (request.completed_at == NOW) == (RequestStatus.COMPLETED in reached[1:])
 
 
