@@ -18,7 +18,6 @@ import multiprocessing
 import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -31,16 +30,11 @@ from benchmarks.harness import environment, print_table
 DATABASES = ("sqlite", "postgresql")
 
 
-def measure(kinds: list[str], sizes: Sizes, workspace: Path, *, seed: int, together: bool) -> dict[str, Any]:
+def measure(kinds: list[str], sizes: Sizes, workspace: Path, *, seed: int) -> dict[str, Any]:
     """Run the campaigns and return each database's figures."""
     context = nursery()
     try:
-        with ThreadPoolExecutor(len(kinds) if together else 1) as pool:
-            campaigns = {
-                kind: pool.submit(run_campaign, kind, sizes, workspace / kind, context, seed=seed)
-                for kind in kinds
-            }
-            return {kind: campaign.result() for kind, campaign in campaigns.items()}
+        return {kind: run_campaign(kind, sizes, workspace / kind, context, seed=seed) for kind in kinds}
     finally:
         # Only a campaign that failed itself leaves any; a halted one would be waited for without end.
         for child in multiprocessing.active_children():
@@ -53,7 +47,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--quick", action="store_true", help="30 kills a database, both databases at once")
+    parser.add_argument("--quick", action="store_true", help="30 kills a database")
     parser.add_argument("--slice", action="store_true", help="a few kills: what the tests run")
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one")
     parser.add_argument("--kills", type=int, help="another number of kills a database")
@@ -70,7 +64,6 @@ def main() -> None:
             sizes,
             Path(workspace),
             seed=arguments.seed,
-            together=arguments.quick or arguments.slice,
         )
     if arguments.json:
         print(json.dumps({"databases": databases, "seed": arguments.seed, "environment": environment()}))

@@ -34,6 +34,9 @@ STUCK_LEASES = 15
 SOUND = {"poll_seconds": 0.4}
 """A sound worker looks seldom, so that most jobs are left to the armed ones."""
 
+STATUS_UNKNOWN = 255
+"""What multiprocessing says of a process whose status another thread of the campaign has read first."""
+
 LOOK_SECONDS = 0.02
 STOP_SECONDS = 20.0
 
@@ -209,7 +212,7 @@ class Fleet:
                 continue
             self._follow_journal()  # its last words
             member.process.join()
-            if member.process.exitcode not in {0, -signal.SIGKILL, -signal.SIGTERM}:
+            if member.process.exitcode not in {0, -signal.SIGKILL, -signal.SIGTERM, STATUS_UNKNOWN}:
                 # Whatever strikes it, a worker dies of SIGKILL or ends because it was told to.
                 log = (self._workspace / "workers.log").read_text(errors="replace")
                 raise RuntimeError(f"{name} ended with {member.process.exitcode}: {log[-2000:]}")
