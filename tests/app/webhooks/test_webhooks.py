@@ -24,7 +24,7 @@ def dispatch(runtime):
 
     def dispatch():
         dispatcher = Dispatcher(runtime, threading.Event())
-        with ThreadPoolExecutor(2) as senders:
+        with ThreadPoolExecutor(1) as senders:  # one after the other, so in the order of the outbox
             while dispatcher.step(senders):
                 pass
 
