@@ -17,7 +17,7 @@ from benchmarks.faults.points import DAMAGES, FULL_DISKS, HALTS, POINTS, Fault
 from benchmarks.faults.scenarios import Scenarios, jumped_clocks, skewed_clocks, wait_for, workers_with_clocks
 
 RECORDS = 1797
-DISK_MEGABYTES = 1024
+DISK_MEGABYTES = 4096
 
 
 @dataclass(frozen=True)
