@@ -86,17 +86,16 @@ def claim(
     """
     try:
         with database.write() as session:
-            now = database_now(session)
             found = (
                 _next_audit(session)
-                or _next_change(session, settings, now, weighed)
+                or _next_change(session, settings, weighed)
                 or _next_reading(session, JobKind.AUDIT)
                 or _next_reading(session, JobKind.REFERENCE)
             )
             if found is None:
                 return None
             job, model = found
-            _lease(job, owner, now, settings.lease_seconds)
+            _lease(job, owner, database_now(session), settings.lease_seconds)
             session.flush()
             return _assignment(session, job, model, settings)
     except IntegrityError:
@@ -153,12 +152,14 @@ def _next_reading(session: Session, kind: JobKind) -> tuple[Job, Model] | None:
     return job, session.get_one(Model, job.model_id)
 
 
-def _next_change(
-    session: Session, settings: Settings, now: dt.datetime, weighed: Weighed | None
-) -> tuple[Job, Model] | None:
+def _next_change(session: Session, settings: Settings, weighed: Weighed | None) -> tuple[Job, Model] | None:
     model = _next_model(session)
-    job = _next_job(session, model, settings, now, weighed) if model is not None else None
-    return (job, model) if job is not None and model is not None else None
+    if model is None:
+        return None
+    # Only now: a clock read before the look could be behind the end of the model's job that the look found ended.
+    now = database_now(session)
+    job = _next_job(session, model, settings, now, weighed)
+    return (job, model) if job is not None else None
 
 
 def _waiting() -> Subquery:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+import app.worker.claims as claims_module
 from app.database import database_now
 from app.tables import ForgetRequest, Job, Model
 from app.worker.claims import claim, work_waits
 from app.worker.heartbeat import Heartbeat
 from app.worker.leases import Lease, LeaseLostError, cancel_requested, hold, renew
-from app.worker.settlement import reap
+from app.worker.settlement import reap, release
 from app.worker.worker import Worker
 
 WORKERS = 4
@@ -69,6 +70,23 @@ def test_one_model_is_claimed_once_however_many_try(yard, claim_one):
 
     assert sum(assignment is not None for assignment in claims) == 1
     assert claim_one() is None
+
+
+def test_a_job_begins_after_the_end_of_the_one_that_it_waited_for(yard, claim_one, runtime, monkeypatch):
+    yard.request(yard.model(), "r1")
+    first = claim_one()
+    look = claims_module._next_audit
+
+    def look_after_the_end_of_the_first(session):
+        release(runtime.database, first, "It is given back.")
+        return look(session)
+
+    monkeypatch.setattr(claims_module, "_next_audit", look_after_the_end_of_the_first)
+    second = claim_one()
+
+    with runtime.database.read() as session:
+        ended = session.get_one(Job, first.lease.job_id).finished_at
+        assert session.get_one(Job, second.lease.job_id).started_at >= ended
 
 
 def test_a_claim_takes_the_oldest_first_and_no_more_than_the_limit(yard, runtime):
