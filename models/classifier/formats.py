@@ -31,8 +31,7 @@ from models.classifier.rows import (
 )
 from models.errors import DatasetError
 from models.strict_json import parse_object
-
-MAX_LINE_BYTES: Final = 16 << 20
+from models.text_lines import numbered_lines
 
 _REQUIRED: Final = frozenset({"id", "label"})
 _OPTIONAL: Final = frozenset({"subject", "split"})
@@ -64,7 +63,7 @@ def _read_jsonl(path: Path) -> Iterator[Batch]:
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    lines = _lines(path)
+    lines = numbered_lines(path)
     try:
         header = _split_line(next(lines, (1, ""))[1])
         features = _feature_columns(header)
@@ -120,7 +119,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
     first: Row | None = None
     images: ImageReader | None = None
     pixels = 0
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
             record = parse_object(line, max_depth=_RECORD_DEPTH)
             if _IMAGE in record:
@@ -178,22 +177,6 @@ def _parse_features(values: object) -> list[float]:
     if int in map(type, values):
         check_exact_integers(np.array([value for value in values if type(value) is int], object))
     return [float(value) for value in values]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank, with their numbers from 1."""
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise DatasetError(f"{path.name}, line {number}: it is longer than {MAX_LINE_BYTES} bytes.")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-            except UnicodeDecodeError:
-                raise DatasetError(f"{path.name}, line {number}: it is not UTF-8 text.") from None
-            if text and not text.isspace():
-                yield number, text
 
 
 def _read_parquet(path: Path) -> Iterator[Batch]:

@@ -17,9 +17,10 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from models.checkpoint import read_manifest
-from models.classifier.formats import MAX_LINE_BYTES, read_batches
+from models.classifier.formats import read_batches
 from models.classifier.snapshots import ingest
 from models.errors import DatasetError
+from models.text_lines import MAX_LINE_BYTES
 
 RECORDS = {
     "ids": ["a", "007", "c"],
