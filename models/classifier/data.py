@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.classifier.records import HOLDOUT, open_records
+from models.holdout import in_audit_half
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,6 @@ class ClassifierData:
             self.held_out[mask],
             self.classes,
         )
-
-
-def in_audit_half(record_id: str) -> bool:
-    """Tell whether a held-out record belongs to the audit half.
-
-    A hash of the id decides, so that a record stays in its half whatever is added or removed around it.
-
-    >>> in_audit_half("a"), in_audit_half("e")
-    (False, True)
-    """
-    return bool(hashlib.sha256(record_id.encode()).digest()[0] & 1)
 
 
 def load_data(directory: Path) -> ClassifierData:

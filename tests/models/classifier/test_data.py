@@ -4,7 +4,8 @@ import json
 import torch
 
 from models.classifier import snapshots
-from models.classifier.data import ClassifierData, in_audit_half, load_data
+from models.classifier.data import ClassifierData, load_data
+from models.holdout import in_audit_half
 from tests.reference.classifier_data import clusters
 
 
