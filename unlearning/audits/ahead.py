@@ -1,14 +1,12 @@
 """References before anybody asks for them: the same ones, under the same keys, that an audit would train."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
-
-import torch
 
 from models.contracts import FamilyRuntime, ForgetSet, Progress
 from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import ReferenceStore, ReferenceTrainer
+from unlearning.audits.suites import get_shadow_pool
 
 
 def train_ahead(
@@ -44,15 +42,6 @@ def train_ahead(
     if forget.record_ids:
         trainer.retrained()
     if policy.deep or not forget.record_ids:
+        shadow_pool = get_shadow_pool(str(runtime.describe(reload())["family"]))
         for _ in trainer.shadows(shadow_pool(data, forget)):
             pass  # kept as soon as it is trained; one is held in memory at a time
-
-
-def shadow_pool(data: Any, forget: ForgetSet) -> Any:
-    """Return the records that shadow models are drawn from: all that was learned, and the never-seen ones.
-
-    The same for every forget set that names no held-out record and no whole class, so that shadow models serve many.
-    """
-    never_seen = data.audit().without(forget.record_ids).without_classes(forget.classes)
-    pool = data.only((*data.training().ids, *never_seen.ids))
-    return dataclasses.replace(pool, held_out=torch.zeros_like(pool.held_out))

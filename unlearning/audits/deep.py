@@ -1,7 +1,8 @@
 """The deep audit: attacks on single records with shadow models. They inform, and cost many trainings.
 
 Shadow models are trained on halves of a pool: all that the original had learned, and the never-seen records. Every
-record, forgotten or not, has as many shadow models that learned it as ones that did not.
+record, forgotten or not, has as many shadow models that learned it as ones that did not. What a half of a family's records
+is, and how a method unlearns from a shadow model, the family says (`Attacked`).
 
 - *LiRA* asks of each record whether the new version looks like the shadow models that learned it. Forgotten records
   are the suspected members, never-seen ones the others.
@@ -12,27 +13,24 @@ With N models the strongest ε that such an attack can show is ln(N - 1): it is 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from statistics import fmean
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from models.classifier.data import ClassifierData
-from models.contracts import ForgetSet
-from unlearning.audits.ahead import shadow_pool
 from unlearning.audits.evidence import Evidence, Records
-from unlearning.audits.forgetting import GATING_CHECKS, auc_limits
+from unlearning.audits.forgetting import auc_limits
 from unlearning.audits.metrics.lira import lira_online
 from unlearning.audits.metrics.membership_auc import membership_auc
 from unlearning.audits.metrics.shown_epsilon import epsilon_cap, shown_epsilon
 from unlearning.audits.metrics.tpr_at_fpr import tpr_at_fpr
 from unlearning.audits.metrics.u_lira import u_lira, u_lira_scores
-from unlearning.audits.outputs import observe
 from unlearning.audits.references import Shadow
 from unlearning.audits.report import Check, Outcome, ReferenceSet
-from unlearning.errors import MethodError, MissingReferenceError, UnlearningError
+from unlearning.errors import MissingReferenceError, UnlearningError
 
 RATES = (0.01, 0.001)
 """False-positive rates at which the attacks are read off: where they are nearly sure."""
@@ -52,12 +50,46 @@ class _LiraScores:
     retrained: list[tuple[Tensor, Tensor]]
 
 
+class Attacked(Protocol):
+    """What a family says of the records that are attacked: those forgotten and those never seen, in any order."""
+
+    ids: Sequence[str]
+    """Shape (n,)."""
+    is_forgotten: Tensor
+    """Shape (n,), bool."""
+
+    def pool(self) -> Any:
+        """Return what shadow models are trained on halves of; see `ReferenceTrainer.shadows`.
+
+        Raises:
+            MissingReferenceError: There is nothing to train shadow models on.
+        """
+        ...
+
+    def scores(self, model: Any) -> Tensor:
+        """Return φ of these records under a model, shape (n,), float64.
+
+        Raises:
+            MetricError: As `Evidence.observe`.
+        """
+        ...
+
+    def unlearn(self, shadow: Shadow) -> Any:
+        """Let the method under audit forget what a shadow model has learned of the forget set.
+
+        Raises:
+            MethodError: How the candidate was made is not known.
+        """
+        ...
+
+
 class DeepAudit:
     """Shadow models of one audit, trained when first asked for."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence[Any], attacked: Attacked) -> None:
         self._evidence = evidence
         self._case = evidence.case
+        self._attacked = attacked
 
     def checks(self) -> Iterator[Check]:
         """Yield every figure of both attacks; one that cannot be measured says why."""
@@ -113,46 +145,29 @@ class DeepAudit:
         )
 
     @cached_property
-    def _records(self) -> ClassifierData:
-        """Forgotten and then never-seen records, in the order of their outputs."""
-        sets = self._evidence.sets
-        names = (*sets[Records.FORGOTTEN].ids, *sets[Records.NEVER_SEEN].ids)
-        records: ClassifierData = self._case.data.only(names)
-        return records
-
-    @cached_property
-    def _is_forgotten(self) -> Tensor:
-        known = self._evidence.sets[Records.FORGOTTEN].positions
-        return torch.tensor([name in known for name in self._records.ids])
-
-    @cached_property
     def _shadows(self) -> list[Shadow]:
         self._evidence.references()  # They share a budget, and the retrained ones matter more.
         if self._case.references is None:
             raise MissingReferenceError("Nothing here could train a shadow model.")
-        pool = shadow_pool(self._case.data, self._case.forget)
-        return list(self._case.references.shadows(pool))
+        return list(self._case.references.shadows(self._attacked.pool()))
 
     @cached_property
     def _learned(self) -> Tensor:
         """Which shadow model has learned which record, shape (shadows, n), bool."""
         return torch.tensor(
-            [[name in shadow.trained_on for name in self._records.ids] for shadow in self._shadows]
+            [[name in shadow.trained_on for name in self._attacked.ids] for shadow in self._shadows]
         )
 
     @cached_property
     def _signals(self) -> Tensor:
-        """Margins of every shadow model, shape (shadows, n)."""
-        return torch.stack([self._margins(shadow.reference.model) for shadow in self._shadows])
-
-    def _margins(self, model: object) -> Tensor:
-        return observe(model, self._records).margins
+        """Scores of every shadow model, shape (shadows, n)."""
+        return torch.stack([self._attacked.scores(shadow.reference.model) for shadow in self._shadows])
 
     @cached_property
     def _lira(self) -> "_LiraScores":
         def scores(model: object) -> tuple[Tensor, Tensor]:
-            ratios = lira_online(self._margins(model), self._signals, self._learned)
-            return ratios[self._is_forgotten], ratios[~self._is_forgotten]
+            ratios = lira_online(self._attacked.scores(model), self._signals, self._learned)
+            return ratios[self._attacked.is_forgotten], ratios[~self._attacked.is_forgotten]
 
         models = self._evidence.references().models
         return _LiraScores(scores(self._case.candidate), scores(self._case.parent), list(map(scores, models)))
@@ -161,8 +176,7 @@ class DeepAudit:
         forgotten, others = self._lira.candidate
         measured = membership_auc(forgotten, others)
         references = [membership_auc(*scores).value for scores in self._lira.retrained]
-        rate = self._case.policy.false_alarm_rate / GATING_CHECKS
-        limits = auc_limits(references, rate, pairs=len(forgotten) * len(others))
+        limits = auc_limits(references, self._evidence.rate, pairs=len(forgotten) * len(others))
         passed = limits.hold(measured.value)
         return Check(
             name=name,
@@ -193,37 +207,18 @@ class DeepAudit:
 
     @cached_property
     def _unlearned(self) -> tuple[Tensor, Tensor]:
-        """Margins of forgotten records under shadow models that unlearned them, and under ones that never learned them.
+        """Scores of forgotten records under shadow models that unlearned them, and under ones that never learned them.
 
         Both of shape (half of the shadows, forgotten): exactly half of them have learned a record.
         """
-        margins = torch.stack([self._margins(self._unlearn(shadow)) for shadow in self._shadows])
-        margins = margins[:, self._is_forgotten]  # (shadows, forgotten)
-        learned = self._learned[:, self._is_forgotten]
+        attacked = self._attacked
+        scores = torch.stack([attacked.scores(attacked.unlearn(shadow)) for shadow in self._shadows])
+        scores = scores[:, attacked.is_forgotten]  # (shadows, forgotten)
+        learned = self._learned[:, attacked.is_forgotten]
         half = len(self._shadows) // 2
         order = learned.to(torch.int8).argsort(dim=0, descending=True, stable=True)
-        sorted_margins = margins.gather(0, order)
-        return sorted_margins[:half], sorted_margins[half:]
-
-    def _unlearn(self, shadow: Shadow) -> object:
-        """Let the method under audit forget what a shadow model has learned of the forget set."""
-        case = self._case
-        calibration = case.data.calibration().without(case.forget.record_ids)
-        known = case.data.only((*shadow.trained_on, *calibration.ids))
-        is_held_out = torch.tensor([name not in shadow.trained_on for name in known.ids])
-        forget = tuple(sorted(shadow.trained_on.intersection(self._evidence.sets[Records.FORGOTTEN].ids)))
-        if not case.method.implementation:
-            raise MethodError(
-                "How this version was made is not known, so it cannot be done to shadow models."
-            )
-        return case.method.load()(
-            shadow.reference.model,
-            dataclasses.replace(known, held_out=is_held_out),
-            ForgetSet(forget, case.forget.classes),
-            case.method.configure(dict(case.parameters)),
-            generator=torch.Generator().manual_seed(case.seed),
-            progress=case.progress,
-        )
+        ordered = scores.gather(0, order)
+        return ordered[:half], ordered[half:]
 
     def _u_lira(self, name: str, formula: str) -> Check:
         measured = u_lira(*self._unlearned).accuracy
@@ -246,14 +241,14 @@ class DeepAudit:
         )
 
     def _u_lira_at(self, rate: float) -> Callable[[str, str], Check]:
-        def scores(margins: Tensor) -> Tensor:
-            return u_lira_scores(margins, *self._unlearned)
+        def ratios(scores: Tensor) -> Tensor:
+            return u_lira_scores(scores, *self._unlearned)
 
         def measure(name: str, formula: str) -> Check:
-            references = self._evidence.retrained_margins(Records.FORGOTTEN)
-            retrained = torch.cat([scores(margins) for margins in references])
-            candidate = scores(self._evidence.candidate(Records.FORGOTTEN).margins)
-            original = scores(self._evidence.original(Records.FORGOTTEN).margins)
+            references = self._evidence.retrained_scores(Records.FORGOTTEN)
+            retrained = torch.cat([ratios(scores) for scores in references])
+            candidate = ratios(self._evidence.candidate(Records.FORGOTTEN).scores)
+            original = ratios(self._evidence.original(Records.FORGOTTEN).scores)
             return self._at_rate(
                 name,
                 formula,

@@ -1,20 +1,37 @@
-"""Who is compared on what: the anchors and the sets of records of one classifier audit, each pair read once.
+"""Who is compared on what: the anchors and the sets of records of one audit, each pair read once.
 
 The anchors are explicit: the *original*, models *retrained* on what remains by other seeds, the architecture at a
 *random* initialisation, and *never-seen* records, the audit half of the held-out ones. What is not there is
 missing, and whoever asks for it learns why; nothing stands in for it.
+
+What a family provides
+----------------------
+The checks of forgetting (`forgetting`), the pictures (`pictures`), most informing figures (`comparisons`) and the deep
+audit (`deep`) know no family. They ask an `Evidence` for scores, so a family derives one and says:
+
+- `sets`: which items were *forgotten*, which are *retained*, which *never seen*; anything that has a length. Forgotten
+  are those that the original had learned from, for of others there is nothing to remember.
+- `observe(model, records)`: the model's `Scored` outputs on one of these sets: one real number per item, in the order
+  of the set, float64, larger meaning more like something that was learned, and roughly normal over retrained models (a
+  logit margin, the log-odds of an edge or of a pair). It raises `MetricError` for what gives no such numbers. It is asked
+  once for each model and set, and must leave the model as it is (`reading`).
+- `gating_checks`: among how many the rate of false alarms is divided.
+
+A family that can look at the same forgotten items in more than one way makes one `Evidence` of each `view`, and gives all
+of them to `forgetting_checks`.
+
+Everything else of a suite (`suite.Parts`) is the family's own: its utility, figures that need more than scores, a
+numerical certificate for exact methods. `suites.SUITES` registers it.
 """
 
 import enum
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from models.classifier.data import ClassifierData
-from models.classifier.network import NetworkClassifier
-from unlearning.audits.outputs import Outputs, observe, reading
 from unlearning.audits.references import Retrained
 from unlearning.audits.suites import Case
 from unlearning.errors import MetricError, MissingReferenceError
@@ -35,43 +52,78 @@ class Records(enum.StrEnum):
     NEVER_SEEN = "never seen"
 
 
-class Evidence:
+class Scored(Protocol):
+    """What one model gives out on one set of items."""
+
+    @property
+    def scores(self) -> Tensor:
+        """φ of each item, shape (n,), float64: larger meaning more like something that was learned.
+
+        Raises:
+            MetricError: A score is not a finite number.
+        """
+        ...
+
+
+OutputsT = TypeVar("OutputsT", bound=Scored)
+"""What a family's models give out."""
+
+
+class Evidence(ABC, Generic[OutputsT]):
     """Outputs of every model on every set of records, computed when first asked for and then kept.
 
-    Attributes:
+    Args:
         case: What is audited.
-        sets: The records: those forgotten that the original had learned, a sample of what remains, and the audit
-            half of the held-out ones less what was forgotten.
+        sets: The records: those forgotten that the original had learned, a sample of what remains, and never-seen ones.
+        view: How the forgotten records are looked at, where a family has more than one way; ends the checks' names.
+
+    Attributes:
+        gating_checks: Checks that the rate of false alarms is divided among.
+        score_name: What pictures call the score.
+        score_formula: How it is computed.
     """
 
-    def __init__(self, case: Case) -> None:
+    gating_checks: ClassVar[int]
+    score_name: ClassVar[str] = "margin"
+    score_formula: ClassVar[str]
+
+    def __init__(self, case: Case, sets: Mapping[Records, Sized], *, view: str = "") -> None:
         self.case = case
-        data, forget = case.data, case.forget
-        self.sets: dict[Records, ClassifierData] = {
-            Records.FORGOTTEN: data.only(forget.record_ids).training(),
-            Records.RETAINED: _sample(data.training().without(forget.record_ids), case.seed),
-            Records.NEVER_SEEN: data.audit().without(forget.record_ids).without_classes(forget.classes),
-        }
-        self._outputs: dict[tuple[str, Records], Outputs] = {}
+        self.sets = sets
+        self.view = view
+        self._outputs: dict[tuple[str, Records], OutputsT] = {}
         self._retrained: Retrained | None = None
 
-    def original(self, records: Records) -> Outputs:
+    @abstractmethod
+    def observe(self, model: Any, records: Records) -> OutputsT:
+        """Ask a model for everything that checks need of these records.
+
+        Raises:
+            MetricError: It gives no such outputs, or not about these records.
+        """
+
+    @property
+    def rate(self) -> float:
+        """Chance that a genuinely retrained model fails one gating check."""
+        return self.case.policy.false_alarm_rate / self.gating_checks
+
+    def original(self, records: Records) -> OutputsT:
         """Return the original's outputs.
 
         Raises:
             MetricError: As `observe`.
         """
-        return self._of("original", self.case.parent, records)
+        return self.kept("original", self.case.parent, records)
 
-    def candidate(self, records: Records) -> Outputs:
+    def candidate(self, records: Records) -> OutputsT:
         """Return the new version's outputs.
 
         Raises:
             MetricError: As `observe`.
         """
-        return self._of("candidate", self.case.candidate, records)
+        return self.kept("candidate", self.case.candidate, records)
 
-    def random(self, records: Records) -> Outputs | None:
+    def random(self, records: Records) -> OutputsT | None:
         """Return the outputs at a random initialisation, or None where the architecture offers none.
 
         Raises:
@@ -79,9 +131,9 @@ class Evidence:
         """
         runtime = self.case.references.runtime if self.case.references is not None else None
         model = runtime.untrained(self.case.parent, seed=self.case.seed) if runtime is not None else None
-        return None if model is None else self._of("random", model, records)
+        return None if model is None else self.kept("random", model, records)
 
-    def retrained(self, records: Records) -> Sequence[Outputs]:
+    def retrained(self, records: Records) -> Sequence[OutputsT]:
         """Return the outputs of every retrained reference.
 
         Raises:
@@ -89,9 +141,18 @@ class Evidence:
             MetricError: As `observe`.
         """
         return [
-            self._of(f"retrained {reference.key.seed}", reference.model, records)
+            self.kept(f"retrained {reference.key.seed}", reference.model, records)
             for reference in self.references().references
         ]
+
+    def retrained_scores(self, records: Records) -> Tensor:
+        """Return the scores of every retrained reference, shape (references, n), float64.
+
+        Raises:
+            MissingReferenceError: There are none.
+            MetricError: A score is not a finite number.
+        """
+        return torch.stack([outputs.scores for outputs in self.retrained(records)])
 
     def references(self) -> Retrained:
         """Return the retrained references. None are trained for sets that are too small for a claim.
@@ -109,47 +170,6 @@ class Evidence:
             self._retrained = self.case.references.retrained()
         return self._retrained
 
-    def predictions(self, name: str, model: Any, records: Records) -> Tensor:
-        """Return a model's predictions as indices into the data's classes, shape (n,); -1 for a class it lacks.
-
-        A network predicts the class of its greatest logit, so that the outputs at hand say it. Of any other
-        architecture only its own `predict` knows.
-
-        Args:
-            name: What its outputs are kept under: `original`, `candidate`, or `retrained` and a seed.
-            model: The model.
-            records: The records.
-        """
-        data = self.sets[records]
-        if isinstance(model, NetworkClassifier) and set(model.classes) == set(self.case.parent.classes):
-            outputs = self._of(name, model, records)
-            return _places(outputs.classes, data)[outputs.logits.argmax(dim=1)]
-        with reading(model):
-            predictions: Tensor = _places(model.classes, data)[model.predict(data.features)]
-        return predictions
-
-    def retrained_predictions(self, records: Records) -> Tensor:
-        """Return the predictions of every retrained reference, shape (references, n).
-
-        Raises:
-            MissingReferenceError: There are none; the message says why.
-        """
-        return torch.stack(
-            [
-                self.predictions(f"retrained {reference.key.seed}", reference.model, records)
-                for reference in self.references().references
-            ]
-        )
-
-    def retrained_margins(self, records: Records) -> Tensor:
-        """Return the margins of every retrained reference, shape (references, n), float64.
-
-        Raises:
-            MissingReferenceError: There are none.
-            MetricError: A margin is not a finite number.
-        """
-        return torch.stack([outputs.margins for outputs in self.retrained(records)])
-
     def check_sizes(self) -> None:
         """Refuse sets that are too small for a claim.
 
@@ -166,25 +186,18 @@ class Evidence:
                 f"There are {never_seen} never-seen records in the audit half; a claim needs {LEAST_NEVER_SEEN}."
             )
 
-    def _of(self, name: str, model: Any, records: Records) -> Outputs:
+    def kept(self, name: str, model: Any, records: Records) -> OutputsT:
+        """Return a model's outputs, observed at most once.
+
+        Args:
+            name: What they are kept under: `original`, `candidate`, `random`, or `retrained` and a seed.
+            model: The model.
+            records: The records.
+
+        Raises:
+            MetricError: As `observe`.
+        """
         key = name, records
         if key not in self._outputs:
-            outputs = observe(model, self.sets[records])
-            if outputs.classes != tuple(sorted(self.case.parent.classes)):
-                raise MetricError(
-                    "The models do not know the same classes, so their scores are not comparable."
-                )
-            self._outputs[key] = outputs
+            self._outputs[key] = self.observe(model, records)
         return self._outputs[key]
-
-
-def _places(classes: Sequence[str], data: ClassifierData) -> Tensor:
-    known = {name: index for index, name in enumerate(data.classes)}
-    return torch.tensor([known.get(name, -1) for name in classes], dtype=torch.int64)
-
-
-def _sample(data: ClassifierData, seed: int) -> ClassifierData:
-    if len(data) <= RETAINED_AT_MOST:
-        return data
-    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:RETAINED_AT_MOST]
-    return data.only([data.ids[place] for place in chosen.tolist()])

@@ -9,25 +9,27 @@ Three figures of a model, each compared with where retrained models lie (`bounds
 A pass means something only where a model that forgot nothing would have failed. So the original is audited by the
 same bounds, and so are scores on the way from the retrained models' to the original's: unless those half-way are
 caught, half of what the original remembers could be left without anybody noticing, and the audit cannot decide.
+
+A family may look at the forgotten records in several views (`Evidence.view`), such as a deleted edge with the graph as it
+now is and with the edge put back. Then each view has its three figures, and power is that of all of them together.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
+from typing import Any
 
 from torch import Tensor
 
 from unlearning.audits.bounds import Limits, two_sided, upper
-from unlearning.audits.evidence import Evidence, Records
+from unlearning.audits.evidence import Evidence, Records, Scored
 from unlearning.audits.metrics.estimate import Estimate
 from unlearning.audits.metrics.membership_auc import membership_auc
-from unlearning.audits.outputs import Outputs
 from unlearning.audits.report import Check, Outcome, Power
 from unlearning.audits.standardised import left_out
 from unlearning.errors import MetricError, MissingReferenceError
 
-GATING_CHECKS = 4
-"""The three here and utility: what the false alarm rate is divided among."""
 AUC_TOLERANCE = 0.01
 """Membership AUCs that differ by less are the same: where retrained models all have 0, there is no spread to go by."""
 MOST_UNNOTICED = 0.5
@@ -41,10 +43,7 @@ MEMBERSHIP = "membership AUC"
 POWER = "power"
 
 _FORMULAS = {
-    MARGINS: (
-        "mean over forgotten records of (φ - mean of the retrained models) / their spread on the record, "
-        "φ = log p_y - log Σ_{k≠y} p_k"
-    ),
+    MARGINS: "mean over forgotten records of (φ - mean of the retrained models) / their spread on the record, {score}",
     SINGLE: "mean over forgotten records of |φ - mean of the retrained models| / their spread on the record",
     MEMBERSHIP: "P(φ of a forgotten record > φ of a never-seen one) + ½ P(equal); interval by DeLong (1988)",
     POWER: (
@@ -56,7 +55,7 @@ _FORMULAS = {
 
 @dataclass(frozen=True)
 class _Scores:
-    """One model's margins.
+    """One model's scores.
 
     Attributes:
         forgotten: Of the forgotten records, shape (n,).
@@ -91,11 +90,11 @@ class _Figures:
 class _Yardstick:
     """What retrained models allow: three bounds, and the means that the way to the original begins at."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._references = evidence.retrained_margins(Records.FORGOTTEN)  # (models, n)
-        elsewhere = evidence.retrained_margins(Records.NEVER_SEEN)  # (models, m)
+    def __init__(self, evidence: Evidence[Any]) -> None:
+        self._references = evidence.retrained_scores(Records.FORGOTTEN)  # (models, n)
+        elsewhere = evidence.retrained_scores(Records.NEVER_SEEN)  # (models, m)
         self.mean = _Scores(self._references.mean(dim=0), elsewhere.mean(dim=0))
-        rate = evidence.case.policy.false_alarm_rate / GATING_CHECKS
+        rate = evidence.rate
         own = left_out(self.mean.forgotten, self._references)
         count, records = self._references.shape
         # Distances are positive and skewed: their logarithms are nearer to normal.
@@ -120,32 +119,58 @@ class _Yardstick:
         return tuple(name for name, value in figures.items() if not self.limits[name].hold(value))
 
 
-def forgetting_checks(evidence: Evidence) -> tuple[list[Check], Power | None]:
+class _View:
+    """One way of looking at the forgotten records: its yardstick, and what original and candidate score in it."""
+
+    def __init__(self, evidence: Evidence[Any]) -> None:
+        evidence.check_sizes()
+        self.evidence = evidence
+        self.yardstick = _Yardstick(evidence)
+        self.original = _scores(evidence.original)
+        self.candidate = _scores(evidence.candidate)
+
+    def caught_at(self, share: float) -> tuple[str, ...]:
+        """Name the checks that scores a share of the way to the original's fail."""
+        scores = self.yardstick.mean.towards(self.original, share)
+        return tuple(_named(name, self.evidence) for name in self.yardstick.caught_by(scores))
+
+    def checks(self) -> list[Check]:
+        """Judge the candidate."""
+        figures, before = (self.yardstick.measure(one) for one in (self.candidate, self.original))
+        return [
+            _judged(self, name, value, before.by_check[name], figures.auc)
+            for name, value in figures.by_check.items()
+        ]
+
+
+def forgetting_checks(*views: Evidence[Any]) -> tuple[list[Check], Power | None]:
     """Judge how the candidate treats the forgotten records, and say what such a judgement is worth.
 
     Whatever is missing, too small or not a number makes every check inconclusive, with the reason.
+
+    Args:
+        views: The case's evidence; several where the family looks at the forgotten records in several ways.
     """
-    evidence.case.progress("comparing with retrained models", 0, 1)
+    views[0].case.progress("comparing with retrained models", 0, 1)
     try:
-        evidence.check_sizes()
-        yardstick = _Yardstick(evidence)
-        original = _scores(evidence.original(Records.FORGOTTEN), evidence.original(Records.NEVER_SEEN))
-        candidate = _scores(evidence.candidate(Records.FORGOTTEN), evidence.candidate(Records.NEVER_SEEN))
-        figures, before = yardstick.measure(candidate), yardstick.measure(original)
-        power = _power(yardstick, original)
+        seen = [_View(evidence) for evidence in views]
+        checks = [check for view in seen for check in view.checks()]
+        power = _power(seen)
     except (MetricError, MissingReferenceError) as error:
-        return [_undecided(name, str(error)) for name in (MARGINS, SINGLE, MEMBERSHIP)], None
-    checks = [
-        _judged(
-            name, value, before.by_check[name], yardstick.limits[name], figures.auc, len(original.forgotten)
-        )
-        for name, value in figures.by_check.items()
-    ]
-    return [*checks, _power_check(power, len(original.forgotten))], power
+        return [
+            _undecided(name, evidence, str(error))
+            for evidence in views
+            for name in (MARGINS, SINGLE, MEMBERSHIP)
+        ], None
+    return [*checks, _power_check(power, len(seen[0].original.forgotten))], power
 
 
-def _scores(forgotten: Outputs, never_seen: Outputs) -> _Scores:
-    return _Scores(forgotten.margins, never_seen.margins)
+def _scores(outputs: Callable[[Records], Scored]) -> _Scores:
+    return _Scores(outputs(Records.FORGOTTEN).scores, outputs(Records.NEVER_SEEN).scores)
+
+
+def _named(name: str, evidence: Evidence[Any]) -> str:
+    return f"{name}, {evidence.view}" if evidence.view else name
 
 
 def _least_width(records: int, references: int, rate: float) -> float:
@@ -183,25 +208,30 @@ def auc_limits(references: list[float], rate: float, *, pairs: int) -> Limits:
     )
 
 
-def _judged(name: str, value: float, original: float, limits: Limits, auc: Estimate, records: int) -> Check:
+def _judged(view: _View, name: str, value: float, original: float, auc: Estimate) -> Check:
+    limits = view.yardstick.limits[name]
     low, high = limits.finite
     is_auc = name == MEMBERSHIP
     return Check(
-        name=name,
-        formula=_FORMULAS[name],
+        name=_named(name, view.evidence),
+        formula=_formula(name, view.evidence),
         group="membership" if is_auc else "forgetting",
         value=value,
         reference=limits.centre,
         reference_name="retrained",
         anchors={"original": original},
         interval=auc.interval if is_auc else None,
-        n=auc.n if is_auc else records,
+        n=auc.n if is_auc else len(view.original.forgotten),
         bound=f"≤ {high:.4g}" if low is None else f"{low:.4g} to {high:.4g}, where retrained models lie",
         limits=(low, high),
         gating=True,
         outcome=Outcome.PASS if limits.hold(value) else Outcome.FAIL,
         reason=_reason(value, original, limits),
     )
+
+
+def _formula(name: str, evidence: Evidence[Any]) -> str:
+    return _FORMULAS[name].format(score=evidence.score_formula)
 
 
 def _reason(value: float, original: float, limits: Limits) -> str:
@@ -222,11 +252,11 @@ def _left(value: float, original: float, limits: Limits) -> str:
     )
 
 
-def _power(yardstick: _Yardstick, original: _Scores) -> Power:
-    caught = yardstick.caught_by(original)
+def _power(views: Sequence[_View]) -> Power:
+    caught = tuple(name for view in views for name in view.caught_at(1.0))
     noticed = None
     for share in reversed(SHARES):
-        if not yardstick.caught_by(yardstick.mean.towards(original, share)):
+        if not any(view.caught_at(share) for view in views):
             break
         noticed = share
     detects = noticed is not None and noticed <= MOST_UNNOTICED
@@ -262,10 +292,10 @@ def _power_check(power: Power, records: int) -> Check:
     )
 
 
-def _undecided(name: str, reason: str) -> Check:
+def _undecided(name: str, evidence: Evidence[Any], reason: str) -> Check:
     return Check(
-        name=name,
-        formula=_FORMULAS[name],
+        name=_named(name, evidence),
+        formula=_formula(name, evidence),
         group="membership" if name == MEMBERSHIP else "forgetting",
         value=None,
         reference_name="retrained",

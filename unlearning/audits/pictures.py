@@ -1,7 +1,8 @@
-"""What reports draw: distributions of margins, and the strata of memorisation. Counts and means, never single records."""
+"""What reports draw: distributions of scores, and the strata of memorisation. Counts and means, never single records."""
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from unlearning.audits.report import Histogram, Stratum
 from unlearning.errors import MetricError, MissingReferenceError
 
 BINS = 40
-_OUTER = 0.01  # Share of margins on either side that go into the outer bins, lest one outlier flattens the picture.
+_OUTER = (
+    0.01  # Share of scores on either side that go into the outer bins, lest one outlier flattens the picture.
+)
 
 
-def distributions(evidence: Evidence, *, with_retrained: bool) -> tuple[Histogram, ...]:
-    """Count margins of every model on every set; none where the models offer no logits.
+def distributions(evidence: Evidence[Any], *, with_retrained: bool) -> tuple[Histogram, ...]:
+    """Count scores of every model on every set; none where the models give none.
 
     The ends of the bins are whole numbers times a step, so that no end is any record's score.
 
@@ -27,7 +30,7 @@ def distributions(evidence: Evidence, *, with_retrained: bool) -> tuple[Histogra
         with_retrained: Whether the audit has retrained references; none are trained for a picture.
     """
     try:
-        scores = dict(_margins(evidence, with_retrained=with_retrained))
+        scores = dict(_scores(evidence, with_retrained=with_retrained))
     except MetricError:
         return ()  # The checks say why; a picture has no words for it.
     if not scores:
@@ -35,7 +38,7 @@ def distributions(evidence: Evidence, *, with_retrained: bool) -> tuple[Histogra
     edges = _edges(torch.cat(list(scores.values())))
     return tuple(
         Histogram(
-            score="margin",
+            score=evidence.score_name,
             records=records.value,
             model=model,
             edges=tuple(edges.tolist()),
@@ -46,30 +49,30 @@ def distributions(evidence: Evidence, *, with_retrained: bool) -> tuple[Histogra
     )
 
 
-def _margins(evidence: Evidence, *, with_retrained: bool) -> Iterator[tuple[tuple[Records, str], Tensor]]:
+def _scores(evidence: Evidence[Any], *, with_retrained: bool) -> Iterator[tuple[tuple[Records, str], Tensor]]:
     for records, data in evidence.sets.items():
         if not len(data):
             continue
-        yield (records, "original"), evidence.original(records).margins
-        yield (records, "candidate"), evidence.candidate(records).margins
+        yield (records, "original"), evidence.original(records).scores
+        yield (records, "candidate"), evidence.candidate(records).scores
         if with_retrained:
             try:
-                yield (records, "retrained"), evidence.retrained_margins(records).flatten()
+                yield (records, "retrained"), evidence.retrained_scores(records).flatten()
             except MissingReferenceError:
                 with_retrained = False
         if (untrained := evidence.random(records)) is not None:
-            yield (records, "random"), untrained.margins
+            yield (records, "random"), untrained.scores
 
 
-def _edges(margins: Tensor) -> Tensor:
-    ends = torch.quantile(_thinned(margins), torch.tensor([_OUTER, 1 - _OUTER], dtype=torch.float64))
+def _edges(scores: Tensor) -> Tensor:
+    ends = torch.quantile(_thinned(scores), torch.tensor([_OUTER, 1 - _OUTER], dtype=torch.float64))
     low, high = math.floor(float(ends[0])), math.ceil(float(ends[1]))
     return torch.linspace(low, max(high, low + 1), BINS + 1, dtype=torch.float64)
 
 
-def _thinned(margins: Tensor) -> Tensor:
+def _thinned(scores: Tensor) -> Tensor:
     """Return at most 100,000 of them: torch's quantile takes no more than 16 million."""
-    return margins[:: max(1, len(margins) // 100_000)]
+    return scores[:: max(1, len(scores) // 100_000)]
 
 
 def _counts(values: Tensor, edges: Tensor) -> list[int]:
@@ -78,28 +81,21 @@ def _counts(values: Tensor, edges: Tensor) -> list[int]:
     return torch.bincount(places, minlength=BINS).tolist()
 
 
-def memorisation_strata(evidence: Evidence, rate: float) -> tuple[Stratum, ...]:
+def memorisation_strata(evidence: Evidence[Any]) -> tuple[Stratum, ...]:
     """Report the quarters of the forgotten records that the original had memorised most and least.
 
     Means over a whole set hide a few records that are still remembered; those are in the first stratum.
-
-    Args:
-        evidence: Models and records.
-        rate: Chance that a retrained model's mean falls outside the limits that are given.
     """
     try:
-        references = evidence.retrained(Records.FORGOTTEN)
-        original = evidence.original(Records.FORGOTTEN)
-        candidate = evidence.candidate(Records.FORGOTTEN).margins
-        margins = torch.stack([outputs.margins for outputs in references])  # (models, n)
-        scores = memorisation_proxy(
-            original.probabilities, torch.stack([outputs.probabilities for outputs in references])
-        )
-        ends = strata(scores)
+        original = evidence.original(Records.FORGOTTEN).scores
+        candidate = evidence.candidate(Records.FORGOTTEN).scores
+        references = evidence.retrained_scores(Records.FORGOTTEN)  # (models, n)
+        memorised = memorisation_proxy(original.sigmoid(), references.sigmoid())
+        ends = strata(memorised)
     except (MetricError, MissingReferenceError):
         return ()
     return tuple(
-        _stratum(name, chosen, scores, original.margins, candidate, margins, rate)
+        _stratum(name, chosen, memorised, original, candidate, references, evidence.rate)
         for name, chosen in (
             ("the quarter that was memorised most", ends.top),
             ("the quarter that was memorised least", ends.bottom),
@@ -110,7 +106,7 @@ def memorisation_strata(evidence: Evidence, rate: float) -> tuple[Stratum, ...]:
 def _stratum(
     name: str,
     chosen: Tensor,
-    scores: Tensor,
+    memorised: Tensor,
     original: Tensor,
     candidate: Tensor,
     retrained: Tensor,
@@ -125,7 +121,7 @@ def _stratum(
         name=name,
         n=len(chosen),
         # In tenths, for with few records an end of the range is one record's own figure.
-        memorisation=(_tenths(scores[chosen].min()), _tenths(scores[chosen].max())),
+        memorisation=(_tenths(memorised[chosen].min()), _tenths(memorised[chosen].max())),
         original=float(original[chosen].mean()),
         candidate=float(candidate[chosen].mean()),
         retrained=float(means.mean()),

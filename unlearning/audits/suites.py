@@ -10,7 +10,7 @@ from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import ReferenceTrainer
 from unlearning.audits.report import Audit, Curve
 from unlearning.catalog.spec import MethodSpec, load_object
-from unlearning.errors import MethodError
+from unlearning.errors import MethodError, MissingReferenceError
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,12 @@ class Case:
     curves: tuple[Curve, ...] = ()
 
 
-SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier:audit"})
-"""Family -> `module:function` of its suite."""
+SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier.suite:audit"})
+"""Family -> `module:function` of its suite, the one place where it is registered.
+
+The function takes a `Case` and gives an `Audit`; `evidence` says what a family provides for it. Where the family has
+shadow models, the module also has `shadow_pool(data, forget)`: what they are trained on halves of.
+"""
 
 
 def get_suite(family: str) -> Callable[[Case], Audit]:
@@ -56,6 +60,24 @@ def get_suite(family: str) -> Callable[[Case], Audit]:
     Raises:
         MethodError: The family has none; its models cannot be published by the service.
     """
+    return load_object(_path(family))
+
+
+def get_shadow_pool(family: str) -> Callable[[Any, ForgetSet], Any]:
+    """Return the function that gives what a family's shadow models are trained on halves of.
+
+    Raises:
+        MethodError: The family has no suite.
+        MissingReferenceError: It has no shadow models.
+    """
+    module = _path(family).partition(":")[0]
+    try:
+        return load_object(f"{module}:shadow_pool")
+    except AttributeError as error:
+        raise MissingReferenceError(f"There are no shadow models for the family {family!r}.") from error
+
+
+def _path(family: str) -> str:
     if family not in SUITES:
         raise MethodError(f"There is no audit for the family {family!r}.")
-    return load_object(SUITES[family])
+    return SUITES[family]

@@ -10,8 +10,9 @@ from models.classifier import runtime
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import silent
 from tests.reference.network_case import DATA, MISLABELLED, MODELS
+from unlearning.audits.classifier.attacks import AttackedRecords
+from unlearning.audits.classifier.evidence import ClassifierEvidence
 from unlearning.audits.deep import DeepAudit
-from unlearning.audits.evidence import Evidence
 from unlearning.audits.independent import external_method
 from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import InMemoryReferences, ReferenceTrainer
@@ -47,7 +48,8 @@ def case(candidate, *, method=IDLE, policy=DEEP):
 
 
 def checks(candidate, **changes):
-    return {check.name: check for check in DeepAudit(Evidence(case(candidate, **changes))).checks()}
+    evidence = ClassifierEvidence(case(candidate, **changes))
+    return {check.name: check for check in DeepAudit(evidence, AttackedRecords(evidence)).checks()}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from models.classifier import runtime
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import clusters, silent
 from tests.reference.network_case import DATA, MISLABELLED, MODELS
-from unlearning.audits import evidence
+from unlearning.audits.classifier import evidence
 from unlearning.audits.forgetting import MARGINS, MEMBERSHIP, POWER, SINGLE
 from unlearning.audits.independent import external_method
 from unlearning.audits.metrics.logit_margin import logit_margins

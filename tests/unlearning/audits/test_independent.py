@@ -5,7 +5,8 @@ import pytest
 from models.classifier import runtime
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import clusters, silent
-from unlearning.audits.ahead import shadow_pool, train_ahead
+from unlearning.audits.ahead import train_ahead
+from unlearning.audits.classifier.attacks import shadow_pool
 from unlearning.audits.independent import external_method, has_certificate, judge_candidate
 from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import FIRST_SEED, FIRST_SHADOW_SEED, InMemoryReferences

@@ -1,21 +1,15 @@
-"""What a classifier gives out on a set of records: one forward pass, shared by every check.
+"""What a classifier gives out on a set of records: one forward pass, shared by every check."""
 
-Reading a model must leave it as it was, whatever it is. A plug-in's network may drop units at random, or update
-running statistics while it is in training mode: so gradients are off, modules are in evaluation mode and go back to
-the mode they had, and the global random generators get back their state.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.classifier.data import ClassifierData
 from unlearning.audits.metrics.logit_margin import logit_margins
+from unlearning.audits.reading import reading
 from unlearning.errors import MetricError
 
 
@@ -37,7 +31,7 @@ class Outputs:
         return len(self.labels)
 
     @cached_property
-    def margins(self) -> Tensor:
+    def scores(self) -> Tensor:
         """Logit-scaled confidence φ of each record, shape (n,), float64.
 
         Raises:
@@ -46,29 +40,9 @@ class Outputs:
         return logit_margins(self.logits, self.labels)
 
     @cached_property
-    def probabilities(self) -> Tensor:
-        """The model's probability of each record's own class, shape (n,), float64."""
-        return torch.sigmoid(self.margins)
-
-    @cached_property
     def right(self) -> Tensor:
         """Which records the model classifies rightly, shape (n,), bool."""
         return self.logits.argmax(dim=1) == self.labels
-
-
-@contextmanager
-def reading(model: Any) -> Iterator[None]:
-    """Leave a model and the global random state as they were, whatever is computed with it."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    with torch.random.fork_rng(), torch.no_grad():
-        try:
-            for module in modules:
-                module.training = False
-            yield
-        finally:
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
 
 
 def observe(model: Any, data: ClassifierData) -> Outputs:

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from tests.reference.classifier_data import clusters
-from unlearning.audits.outputs import observe, reading
+from unlearning.audits.classifier.outputs import observe
+from unlearning.audits.reading import reading
 from unlearning.errors import MetricError
 
 DATA = clusters(60, held_out=20)
@@ -71,7 +72,7 @@ def test_models_that_order_their_classes_differently_give_the_same_outputs():
     one = observe(Fixed(logits), DATA)
     other = observe(Fixed(logits[:, [2, 0, 1]], ("c", "a", "b")), DATA)
     assert torch.equal(one.logits, other.logits)
-    assert torch.equal(one.margins, other.margins)
+    assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.right, logits.argmax(dim=1) == DATA.labels)
 
 
@@ -94,4 +95,4 @@ def test_what_gives_no_scores_is_refused(model, reason):
 def test_scores_that_are_no_numbers_are_refused_when_used(value):
     outputs = observe(Fixed(torch.full((len(DATA), 3), value)), DATA)
     with pytest.raises(MetricError, match="not finite"):
-        _ = outputs.margins
+        _ = outputs.scores

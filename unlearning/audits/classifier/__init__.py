@@ -1,0 +1,1 @@
+"""The classifier family's audit: its suite, and what it gives the checks that all families share."""
