@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.classifier.data import in_audit_half
+from models.holdout import in_audit_half
 from models.recommender.pairs import interaction_id
+from models.recommender.records import HOLDOUT, read_interactions
 
 
 @dataclass(frozen=True)
@@ -169,3 +171,20 @@ class RecommenderData:
         here = [self.positions[record_id] for record_id in record_ids if record_id in self.positions]
         mask[torch.tensor(here, dtype=torch.int64)] = True
         return mask
+
+
+def load_data(directory: Path) -> RecommenderData:
+    """Load a snapshot directory.
+
+    Raises:
+        DatasetError: It is not a snapshot of interactions.
+    """
+    found = read_interactions(directory)
+    return RecommenderData(
+        users=found.users,
+        items=found.items,
+        user_index=torch.from_numpy(found.user_index),
+        item_index=torch.from_numpy(found.item_index),
+        timestamps=None if found.timestamps is None else torch.from_numpy(found.timestamps),
+        held_out=torch.from_numpy(found.split == HOLDOUT),
+    )
