@@ -15,6 +15,7 @@ from models.classifier.configuration import describe_analytic
 from models.classifier.network_configuration import describe_network
 from models.contracts import Progress
 from models.errors import UnknownArchitectureError
+from models.graph.configuration import describe_graph
 from models.plugins import offers
 
 ENTRY_POINTS = "expunge.architectures"
@@ -99,6 +100,34 @@ _BUILT_IN = (
         title="Small convolutional network, trained by gradient descent",
         describe=describe_network,
         runtime_module="models.classifier.network",
+    ),
+    Architecture(
+        family="graph",
+        name="gcn",
+        title="Graph convolutional network",
+        describe=describe_graph,
+        runtime_module="models.graph.architectures",
+    ),
+    Architecture(
+        family="graph",
+        name="gat",
+        title="Graph attention network",
+        describe=describe_graph,
+        runtime_module="models.graph.architectures",
+    ),
+    Architecture(
+        family="graph",
+        name="gin",
+        title="Graph isomorphism network",
+        describe=describe_graph,
+        runtime_module="models.graph.architectures",
+    ),
+    Architecture(
+        family="graph",
+        name="sage",
+        title="GraphSAGE with the mean of all neighbours",
+        describe=describe_graph,
+        runtime_module="models.graph.architectures",
     ),
 )
 
