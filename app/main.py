@@ -23,8 +23,6 @@ from app.health.endpoints import router as health
 from app.jobs.endpoints import router as jobs
 from app.log.endpoints import router as log
 from app.methods.endpoints import router as methods
-from app.opendsr.endpoints import make_router as make_opendsr_router
-from app.opendsr.signature import ProcessorSigner
 from app.plans.endpoints import router as plans
 from app.policies.endpoints import router as policies
 from app.references.endpoints import router as references
@@ -130,11 +128,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router, prefix="/v1", responses=shared)
     app.include_router(health)
-    signer = ProcessorSigner.load(settings)
-    if signer is not None:
-        app.include_router(make_opendsr_router(signer))
+    _add_opendsr(app, settings)
     app.openapi = _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_opendsr(app: FastAPI, settings: Settings) -> None:
+    if settings.opendsr_domain is None:
+        return
+    # Reading certificates takes a part of cryptography that nothing else here does.
+    from app.opendsr.endpoints import make_router  # noqa: PLC0415
+    from app.opendsr.signature import ProcessorSigner  # noqa: PLC0415
+
+    signer = ProcessorSigner.load(settings)
+    if signer is not None:
+        app.include_router(make_router(signer))
 
 
 def _add_handlers(app: FastAPI) -> None:

@@ -1,5 +1,5 @@
 """`python -m app.cli`: the same command without its entry point."""
 
-from app.cli.program import main
+from app.cli.start import main
 
 main()

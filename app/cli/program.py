@@ -4,9 +4,8 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 """
 
 import importlib.metadata
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -34,7 +33,7 @@ from app.cli.demo import command as demo
 from app.cli.errors import CommandError
 from app.cli.output import say_error, show_help
 from app.client import ClientError
-from app.opendsr.signature import OpenDsrSettingsError
+from app.opendsr.errors import OpenDsrSettingsError
 from app.policies.base import PolicyFileError
 from app.schema import SchemaError
 from app.trust.certificates.bundle import CertificateError
@@ -138,8 +137,3 @@ def _sentence(error: Exception) -> str:
             return f"{error.filename}: {error.strerror}."
         case _:
             return str(error)
-
-
-def main() -> NoReturn:
-    """Run the command that the process was started with."""
-    sys.exit(run())

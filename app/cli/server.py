@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import migrations
 from app.cli.database import check_schema, open_database
 from app.cli.errors import CommandError
 from app.cli.logs import configure_logging
@@ -16,7 +17,8 @@ from app.cli.signing import prepare_signing
 from app.cli.worker_process import WorkerProcess
 from app.database import Database
 from app.policies.base import base_policy
-from app.schema import current_revision, head_revision, migrate, require_current_schema
+from app.quick_start import everything_stays
+from app.schema import current_revision, migrate, require_current_schema
 from app.settings import Settings, get_settings
 from app.trust.keys import any_key, create_key
 from app.trust.scopes import Scope
@@ -66,7 +68,8 @@ def serve(
     answered. A worker that dies is started again; one that dies at once again and again ends the service
     with status 1.
     """
-    from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
+    with everything_stays():
+        from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
     _require_torch()
     settings = _with(get_settings(), host=host, port=port, access_log=access_log)
@@ -105,7 +108,8 @@ def api(
     Start as many as you like over one PostgreSQL database. With --json the first line on standard output is an
     object with `url`, printed once requests are answered.
     """
-    from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
+    with everything_stays():
+        from app.cli.http_server import Server, listen, listening_url  # noqa: PLC0415 - see that module
 
     settings = _with(get_settings(), host=host, port=port, access_log=access_log)
     base_policy(settings)  # a policy file that is wrong is told of in a line, before anything is started
@@ -147,7 +151,7 @@ def migrate_command(*, as_json: JsonFlag = False) -> None:
     Doing it again changes nothing. Stop every other process of the service first.
     """
     with open_database(get_settings()) as database:
-        before, after = current_revision(database), head_revision(database)
+        before, after = current_revision(database), migrations.HEAD
         if before != after:
             migrate(database)
     if as_json:

@@ -8,16 +8,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtensionOID
 
+from app.opendsr.errors import OpenDsrSettingsError
 from app.settings import Settings
 
 DOMAIN_HEADER = "X-OpenDSR-Processor-Domain"
 SIGNATURE_HEADER = "X-OpenDSR-Signature"
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-class OpenDsrSettingsError(Exception):
-    """The façade is switched on, and cannot sign."""
 
 
 class ProcessorSigner:

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from app.database import Database, database_now
 from app.opendsr.signature import ProcessorSigner
@@ -23,6 +22,7 @@ from app.runtime import Runtime
 from app.tables import WebhookEndpoint, WebhookMessage
 from app.tables.webhook_endpoint import MessageFormat
 from app.telemetry import metrics
+from app.webhooks.repository import disable
 from app.webhooks.sending import TIMEOUT_SECONDS, Delivery, Parcel, send
 from app.worker.outages import OUTAGE
 
@@ -154,20 +154,6 @@ def settle(database: Database, claimed: _Claimed, delivery: Delivery) -> None:
             claimed.attempt,
             delivery.error,
         )
-
-
-def disable(session: Session, endpoint_id: uuid.UUID, reason: str, now: dt.datetime) -> None:
-    """Stop sending to an endpoint; what waits for it is given up."""
-    session.execute(
-        update(WebhookEndpoint)
-        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.disabled_at.is_(None))
-        .values(disabled_at=now, disabled_reason=reason)
-    )
-    session.execute(
-        update(WebhookMessage)
-        .where(WebhookMessage.endpoint_id == endpoint_id, WebhookMessage.next_attempt_at.is_not(None))
-        .values(next_attempt_at=None)
-    )
 
 
 def _secrets(endpoint: WebhookEndpoint, now: dt.datetime) -> list[bytes]:

@@ -1,8 +1,9 @@
 """SQL of webhook endpoints and their messages."""
 
+import datetime as dt
 import uuid
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.paging import Cursor, Page, page_of
@@ -64,3 +65,17 @@ def find_message(session: Session, endpoint: WebhookEndpoint, message_id: uuid.U
         .where(WebhookMessage.id == message_id, WebhookMessage.endpoint_id == endpoint.id)
         .with_for_update()
     ).one_or_none()
+
+
+def disable(session: Session, endpoint_id: uuid.UUID, reason: str, now: dt.datetime) -> None:
+    """Stop sending to an endpoint; what waits for it is given up."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.disabled_at.is_(None))
+        .values(disabled_at=now, disabled_reason=reason)
+    )
+    session.execute(
+        update(WebhookMessage)
+        .where(WebhookMessage.endpoint_id == endpoint_id, WebhookMessage.next_attempt_at.is_not(None))
+        .values(next_attempt_at=None)
+    )

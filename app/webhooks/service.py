@@ -15,7 +15,6 @@ from app.tables.webhook_endpoint import MessageFormat
 from app.trust.scopes import Scope
 from app.webhooks import repository
 from app.webhooks.address import check_url
-from app.webhooks.dispatcher import disable
 from app.webhooks.errors import (
     MessageNotFoundError,
     NoSecretError,
@@ -73,7 +72,7 @@ def list_page(work: Work, cursor: Cursor | None, limit: int) -> Page[WebhookRead
 def delete(work: Work, endpoint_id: uuid.UUID) -> None:
     """Forget an address and its secret; what waits for it is given up."""
     endpoint = _visible(work, endpoint_id)
-    disable(work.session, endpoint.id, "A client deleted it.", work.now)
+    repository.disable(work.session, endpoint.id, "A client deleted it.", work.now)
     endpoint.deleted_at = work.now
     endpoint.secret, endpoint.previous_secret = b"", None
 

@@ -11,10 +11,6 @@ from unlearning.audits.suites import SUITES
 from unlearning.catalog import methods
 
 CHILD_MODULE = "app.worker.child"
-COMMAND_MODULE = "app.cli.program"
-"""What the `expunge` script imports. Every process of a job runs that script's imports again, since Python 3.11's
-forkserver passes `__main__` over (it looks for the script's path under a name that nobody gives it); where the
-server has the module already, that costs nothing instead of a quarter of a second."""
 OWN_PACKAGE = "unlearning."
 
 
@@ -26,7 +22,7 @@ class LocalProcessExecutor:
 
     def start(self) -> None:
         """Start the forkserver and wait until a process of it has run."""
-        self._context.set_forkserver_preload(["__main__", COMMAND_MODULE, CHILD_MODULE, *modules_of_jobs()])
+        self._context.set_forkserver_preload(["__main__", CHILD_MODULE, *modules_of_jobs()])
         process = self._context.Process(target=warm_up)
         process.start()
         process.join()

@@ -25,7 +25,7 @@ from app.settings import Settings, child_environment
 from app.trust.keys import create_key
 from app.trust.scopes import Scope
 from app.trust.signing import SigningKeyFile
-from app.worker.local_process import CHILD_MODULE, COMMAND_MODULE, modules_of_jobs
+from app.worker.local_process import CHILD_MODULE, modules_of_jobs
 from benchmarks.service import answers, free_port, wait_until
 from models.classifier import runtime as classifier
 from models.classifier import snapshots
@@ -88,9 +88,7 @@ def database_server(kind: str, workspace: Path) -> Iterator[DatabaseServer]:
 def nursery() -> ForkServerContext:
     """Return a context whose processes are forked from one that has imported all that workers and jobs import."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["benchmarks.faults.launcher", COMMAND_MODULE, CHILD_MODULE, *modules_of_jobs()]
-    )
+    context.set_forkserver_preload(["benchmarks.faults.launcher", CHILD_MODULE, *modules_of_jobs()])
     return context
 
 

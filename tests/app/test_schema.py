@@ -4,9 +4,11 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
+import migrations
 from app.database import Database
 from app.schema import SchemaError, migrate, migration_config, require_current_schema
 from app.tables import Base
@@ -43,6 +45,10 @@ def test_migrated_schema_equals_the_tables(database):
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_revision_that_is_written_down_is_the_newest_one(database):
+    assert ScriptDirectory.from_config(migration_config(database)).get_current_head() == migrations.HEAD
 
 
 def test_every_constraint_has_a_name(database):

@@ -6,7 +6,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from app.main import create_app
-from app.opendsr.signature import OpenDsrSettingsError, ProcessorSigner
+from app.opendsr.errors import OpenDsrSettingsError
+from app.opendsr.signature import ProcessorSigner
 from app.settings import Settings
 from tests.app.opendsr.conftest import DOMAIN, make_certificate
 
