@@ -1,0 +1,248 @@
+"""Torch-free: the methods of the graph family."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from unlearning.catalog.spec import CostInput, Guarantee, MethodConfig, MethodSpec
+
+TARGETS = frozenset({"nodes", "node_features", "edges", "node_classes", "edge_classes", "subjects"})
+
+Calibration = Annotated[
+    Literal["validation", "paper"],
+    Field(
+        description=(
+            "`validation`: held-out nodes or edges are target and stopping rule "
+            "(unlearning/methods/graph/never_seen.py). `paper`: the paper's fixed schedule."
+        )
+    ),
+]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+
+class RetrainConfig(MethodConfig):
+    """Configuration of `retrain`: the model's own recipe is the whole of it."""
+
+
+class DropEdgesConfig(MethodConfig):
+    """Configuration of `drop_edges`: there is nothing to set."""
+
+
+class DescentConfig(MethodConfig):
+    """Base of the methods that move all weights step by step, each step over the whole graph."""
+
+    calibration: Calibration = "validation"
+    epochs: Epochs
+    learning_rate: LearningRate
+
+
+class GradientAscentConfig(DescentConfig):
+    """Configuration of `gradient_ascent`. The source gives no schedule that carries over; chosen on Cora."""
+
+    epochs: Epochs = Field(30, description="Steps, at most; 1 to 10,000. Chosen on Cora.")
+    learning_rate: LearningRate = Field(1e-3, description="Of Adam, above 0 to 100. Chosen on Cora.")
+
+
+class FinetuneConfig(DescentConfig):
+    """Configuration of `finetune`. The source gives no schedule that carries over; chosen on Cora."""
+
+    epochs: Epochs = Field(30, description="Steps, at most; 1 to 10,000. Chosen on Cora.")
+    learning_rate: LearningRate = Field(0.01, description="Of Adam, above 0 to 100: that of training.")
+
+
+class D2dgnConfig(DescentConfig):
+    """Configuration of `d2dgn`. Formulas are the paper's; the schedule was chosen on other draws than those reported."""
+
+    epochs: Epochs = Field(30, description="Steps, at most; 1 to 10,000. Chosen on Cora and CiteSeer.")
+    learning_rate: LearningRate = Field(
+        3e-3, description="Of Adam, above 0 to 100. Chosen on Cora and CiteSeer."
+    )
+    variant: Literal["response", "feature", "both"] = Field(
+        "response",
+        description=(
+            "What is distilled: `response` the predictions, `feature` the node embeddings (mean squared error), "
+            "`both` the sum of the two."
+        ),
+    )
+    response_loss: Literal["squared", "kl"] = Field(
+        "squared",
+        description=(
+            "Distance of predictions: `kl` is the divergence of soft targets of the paper, `squared` the mean "
+            "squared error of logits, which does not saturate."
+        ),
+    )
+    temperature: float = Field(
+        4.0, gt=0, le=1e3, description="Of `kl`, above 0 to 1000; as is usual in distillation."
+    )
+    destroyer: Literal["calibrated", "untrained"] = Field(
+        "calibrated",
+        description=(
+            "What the forgotten is moved to. `calibrated`: the answers that never-seen nodes or edges get (with "
+            "calibration `validation` and the response). `untrained`: the paper's, a model at its first weights, "
+            "which is always used with calibration `paper` and for embeddings."
+        ),
+    )
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="Weight of the preserver; the destroyer's is 1 - alpha. Within 0 to 1."
+    )
+
+
+class GnnDeleteConfig(MethodConfig):
+    """Configuration of `gnndelete`. Balance and step length are the paper's and its published code's."""
+
+    epochs: Epochs = Field(
+        500,
+        description=(
+            "Steps of each operator, at most; 1 to 10,000. Published: 1,500, from a first operator far from the identity."
+        ),
+    )
+    learning_rate: LearningRate = Field(1e-3, description="Of Adam, above 0 to 100; published: 1e-3.")
+    balance: float = Field(
+        0.5, ge=0, le=1, description="λ, the weight of the deleted edges' term, 0 to 1; published: 0.5."
+    )
+    order: Literal["together", "in_turn"] = Field(
+        "together",
+        description=(
+            "`together`: every epoch moves the operators of all layers, as published. `in_turn`: a layer's operator is "
+            "trained to the end before the next layer's, which makes an epoch's cost independent of the graph."
+        ),
+    )
+
+
+class GifConfig(MethodConfig):
+    """Configuration of `gif`."""
+
+    damping: float = Field(
+        1e-3,
+        gt=0,
+        le=1e6,
+        description="Added to the second derivative of the mean loss; raised tenfold while that is not positive definite.",
+    )
+    iterations: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Products with the second derivative, at most; published: 100 terms.",
+    )
+    tolerance: float = Field(
+        1e-3, gt=0, lt=1, description="Relative residual at which the solution counts as found, 0 to 1."
+    )
+
+
+def _passes(cost: CostInput, passes: float) -> float:
+    """Operations of so many forward passes over the whole graph; a step of training costs three."""
+    return passes * float(cost.architecture["flops_forward"])
+
+
+def _default_epochs(config: type[DescentConfig]) -> int:
+    """Return a configuration's own number of epochs: costs are estimated before anybody chooses parameters."""
+    return int(config.model_fields["epochs"].default)
+
+
+def _drop_edges_cost(cost: CostInput) -> float:
+    # Nothing is computed; what it costs to write the smaller graph is paid by every method.
+    return float(cost.forget)
+
+
+def _gradient_ascent_cost(cost: CostInput) -> float:
+    return _passes(cost, 3.0 * _default_epochs(GradientAscentConfig))
+
+
+def _finetune_cost(cost: CostInput) -> float:
+    return _passes(cost, 3.0 * _default_epochs(FinetuneConfig))
+
+
+def _d2dgn_cost(cost: CostInput) -> float:
+    # Preserver and destroyer answer once each.
+    return _passes(cost, 3.0 * _default_epochs(D2dgnConfig) + 2.0)
+
+
+def _retrain_cost(cost: CostInput) -> float:
+    return _passes(cost, 3.0 * float(cost.architecture["epochs"]))
+
+
+D2DGN = MethodSpec(
+    family="graph",
+    name="d2dgn",
+    title="Distill to Delete (D2DGN)",
+    summary=(
+        "Distils the original model's answers on what is retained, and those that never-seen nodes or edges get on "
+        "what is forgotten, into one network on the retained graph."
+    ),
+    targets=TARGETS,
+    guarantee=Guarantee.EMPIRICAL,
+    architectures=None,
+    needs=frozenset({"forget_data", "retained_data"}),
+    config=D2dgnConfig,
+    paper="https://arxiv.org/abs/2309.16173",
+    implementation="unlearning.methods.graph.d2dgn:run",
+    cost=_d2dgn_cost,
+)
+
+DROP_EDGES = MethodSpec(
+    family="graph",
+    name="drop_edges",
+    title="Dropping edges (UtU)",
+    summary=(
+        "Takes the nodes, edges or features out of the graph and leaves every weight as it was: no guarantee of any "
+        "kind for the weights, which still hold what they learned."
+    ),
+    targets=TARGETS,
+    guarantee=Guarantee.EMPIRICAL,
+    architectures=None,
+    needs=frozenset({"forget_data"}),
+    config=DropEdgesConfig,
+    paper="https://arxiv.org/abs/2402.10695",
+    implementation="unlearning.methods.graph.drop_edges:run",
+    cost=_drop_edges_cost,
+)
+
+FINETUNE = MethodSpec(
+    family="graph",
+    name="finetune",
+    title="Fine-tuning on what remains",
+    summary="Goes on training on the retained graph alone, so that what is not rehearsed fades.",
+    targets=TARGETS,
+    guarantee=Guarantee.EMPIRICAL,
+    architectures=None,
+    needs=frozenset({"forget_data", "retained_data"}),
+    config=FinetuneConfig,
+    paper="https://arxiv.org/abs/1911.04933",
+    implementation="unlearning.methods.graph.finetune:run",
+    cost=_finetune_cost,
+)
+
+GRADIENT_ASCENT = MethodSpec(
+    family="graph",
+    name="gradient_ascent",
+    title="Gradient ascent",
+    summary="Trains in reverse on the forgotten nodes or edges: a baseline that damages the rest when it runs on.",
+    targets=TARGETS,
+    guarantee=Guarantee.EMPIRICAL,
+    architectures=None,
+    needs=frozenset({"forget_data"}),
+    config=GradientAscentConfig,
+    paper="https://arxiv.org/abs/1911.04933",
+    implementation="unlearning.methods.graph.gradient_ascent:run",
+    cost=_gradient_ascent_cost,
+)
+
+RETRAIN = MethodSpec(
+    family="graph",
+    name="retrain",
+    title="Retraining",
+    summary="Trains anew, as the model was trained, on the graph that remains.",
+    targets=TARGETS,
+    guarantee=Guarantee.EXACT,
+    architectures=None,
+    needs=frozenset({"retained_data"}),
+    config=RetrainConfig,
+    paper="https://arxiv.org/abs/1912.03817",
+    implementation="unlearning.methods.graph.retrain:run",
+    cost=_retrain_cost,
+    update="unlearning.methods.graph.retrain:update",
+    fallback=True,
+)
+
+METHODS = (D2DGN, DROP_EDGES, FINETUNE, GRADIENT_ASCENT, RETRAIN)
