@@ -1,9 +1,11 @@
 """Torch-free: what every family's two modules provide. Implementations are modules, not classes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from models.id_index import IdIndex
 
 
 class Progress(Protocol):
@@ -27,6 +29,18 @@ class ForgetSet:
     """Every record concerned, those held out included: sorted, none twice."""
     classes: tuple[str, ...] = ()
     """Classes that are forgotten whole: sorted, none twice."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A target as its client wrote it (`unlearning.targets`)."""
+
+    kind: str
+    ids: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    """What `edges` and `interactions` are named by, instead of `ids`."""
+    features: tuple[str, ...] = ()
+    """Which features of the nodes `ids`, for `node_features`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,61 @@ class FamilySnapshots(Protocol):
 
     def without(self, base: Path, record_ids: Collection[str], out: Path) -> SnapshotSummary:
         """Write snapshot `base` less these records (ids that `base` lacks are ignored)."""
+        ...
+
+
+class FamilyTargets(Protocol):
+    """Module protocol: what targets mean in a family's snapshots. Torch-free, and asks the index alone.
+
+    The service knows records, each by one string; clients name records, nodes, pairs and more. This is the mapping from
+    what they write onto records. Only kinds among the family's `target_kinds` are asked for.
+    `models.record_targets` answers for families whose records are named by their own ids; where a function there fits,
+    another family's module takes it over by importing it.
+    """
+
+    def missing(self, index: IdIndex, asked: Asked) -> list[str]:
+        """Return what the index does not know of the target, as the client wrote it and in that order.
+
+        A pair is returned as compact JSON: `["u","i"]`.
+        """
+        ...
+
+    def records(self, index: IdIndex, asked: Asked) -> set[str]:
+        """Return the ids of the indexed records that the target is about; what is missing adds none."""
+        ...
+
+    def count(self, index: IdIndex, asked: Asked) -> int:
+        """Return how many records `records` would find, without reading the ids of many."""
+        ...
+
+    def classes(self, asked: Asked) -> tuple[str, ...]:
+        """Return the classes that the target forgets whole, as the index names them: sorted, none twice."""
+        ...
+
+    def absent(self, index: IdIndex, record_ids: Collection[str]) -> list[str]:
+        """Return those record ids that name nothing in the snapshot, in their order.
+
+        Rows of the index are there; a family may have records besides them, such as single features of a node.
+        """
+        ...
+
+    def remembered(self, record_ids: Iterable[str]) -> Iterable[str]:
+        """Return the names that a data set commits to, so that these forgotten records cannot come back unnoticed."""
+        ...
+
+    def returning(
+        self, fetch: Callable[[str], Path], start: int, forgotten: Callable[[Iterable[str]], Iterator[str]]
+    ) -> Iterator[str]:
+        """Yield what a snapshot holds although it was forgotten, looking at rows of the index from `start` on.
+
+        Args:
+            fetch: Gives a local copy of one of the snapshot's files, by its name; the index is `index.sqlite`.
+            start: Position of the first row of the index to look at.
+            forgotten: Yields those of some names that `remembered` has returned before, in their order.
+
+        Raises:
+            DatasetError: The snapshot is damaged.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
 """Torch-free: which families there are, and where their code is.
 
-A family has two modules. `snapshots` (torch-free) turns uploaded files into snapshots and derives new ones; the
-HTTP process uses it. `runtime` (torch) loads, saves and trains; only workers and notebooks import it.
+A family has three modules. `snapshots` (torch-free) turns uploaded files into snapshots and derives new ones, `targets`
+(torch-free) says which records a target is about; the HTTP process uses both. `runtime` (torch) loads, saves and trains;
+only workers and notebooks import it.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
-from models.contracts import FamilyRuntime, FamilySnapshots
+from models.contracts import FamilyRuntime, FamilySnapshots, FamilyTargets
 from models.errors import UnknownFamilyError
 
 
@@ -27,11 +28,16 @@ class Family:
     checkpoint_suffixes: frozenset[str]
     """File-name suffixes accepted in a checkpoint."""
     snapshots_module: str
+    targets_module: str
     runtime_module: str
 
     def snapshots(self) -> FamilySnapshots:
         """Import the torch-free data module."""
         return cast("FamilySnapshots", importlib.import_module(self.snapshots_module))
+
+    def targets(self) -> FamilyTargets:
+        """Import the torch-free module that maps targets onto records."""
+        return cast("FamilyTargets", importlib.import_module(self.targets_module))
 
     def runtime(self) -> FamilyRuntime:
         """Import the torch module."""
@@ -45,6 +51,7 @@ _CLASSIFIER = Family(
     data_suffixes=frozenset({".npz", ".csv", ".jsonl", ".parquet"}),
     checkpoint_suffixes=frozenset({".json", ".safetensors"}),
     snapshots_module="models.classifier.snapshots",
+    targets_module="models.record_targets",
     runtime_module="models.classifier.runtime",
 )
 

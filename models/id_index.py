@@ -8,18 +8,20 @@ may read it, from a read-only file system too.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from models.errors import DatasetError
 
+INDEX_NAME = "index.sqlite"
 NAMED_AT_MOST = 20
 """How many offending ids a message names."""
 
@@ -170,6 +172,15 @@ class IdIndex:
                 yield name
             start += _PAGE_OF_IDS
 
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What the snapshot's family noted when it built the index; empty where it noted nothing."""
+        with self._borrow() as connection:
+            noted = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'facts'").fetchone()
+            text = connection.execute("SELECT text FROM facts").fetchone()[0] if noted else "{}"
+        facts: dict[str, Any] = json.loads(text)
+        return MappingProxyType(facts)
+
     def close(self) -> None:
         """Close the file. A look-up under way in another thread ends first; later ones are refused."""
         with self._lock:
@@ -281,6 +292,14 @@ class IndexBuilder:
         with self._stack:
             if kind is None:
                 self._finish()
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Note JSON values that the family needs to know what its targets mean, once.
+
+        Most families need none; then the table is not there either.
+        """
+        self._connection.execute("CREATE TABLE facts (text TEXT NOT NULL)")
+        self._connection.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts, sort_keys=True),))
 
     def copy(self, base: Path, without: Collection[int] = ()) -> None:
         """Add the records of another index in their order; call this before `add`.

@@ -1,11 +1,12 @@
 """Torch-free: what can be forgotten."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
-from models.contracts import ForgetSet
+from models.contracts import Asked, FamilyTargets, ForgetSet
+from models.families import get_family
 from models.id_index import IdIndex
 from unlearning.errors import TargetError
 
@@ -98,81 +99,74 @@ TARGET = TypeAdapter[AnyTarget](Target)
 """Reads a target from JSON or Python values."""
 
 
-def missing_ids(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None) -> list[str]:
-    """Return the ids of `target` that the index does not know, in the target's order.
+def missing_ids(family: str, index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None) -> list[str]:
+    """Return the ids of `target` that the index does not know, in the target's order; pairs as JSON.
 
     Args:
+        family: The family of the data set; its mapping (`models.families.Family.targets`) knows what a target means.
         index: Index of the snapshot that the model has learned.
-        target: Records, subjects or classes.
+        target: Of one of the family's kinds.
         also: Index of another state of the same data set; an id that it knows is not missing.
 
     Raises:
-        TargetError: The target is of a kind that is not about records.
+        TargetError: The family does not know targets of this kind.
     """
-    missing = _missing(index, target)
+    targets, asked = _targets(family, target), _asked(target)
+    missing = targets.missing(index, asked)
     if not missing or also is None:
         return missing
-    elsewhere = set(_missing(also, target))
+    elsewhere = set(targets.missing(also, asked))
     return [name for name in missing if name in elsewhere]
 
 
-def resolve_target(index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None) -> ForgetSet:
+def resolve_target(
+    family: str, index: IdIndex, target: AnyTarget, *, also: IdIndex | None = None
+) -> ForgetSet:
     """Find every record of the indexed snapshot, training or held out, that the target is about.
 
     Args:
+        family: The family of the data set.
         index: Index of the snapshot that the model has learned; the answer holds records of it alone.
-        target: Records, subjects or classes.
+        target: Of one of the family's kinds.
         also: Index of another state of the same data set; what it knows counts as existing.
 
     Raises:
-        TargetError: The target is of a kind that is not about records, or names something that no longer
+        TargetError: The family does not know targets of this kind, or the target names something that no longer
             exists; the message counts without naming.
     """
-    missing = missing_ids(index, target, also=also)
+    missing = missing_ids(family, index, target, also=also)
     if missing:
         raise TargetError(
             # They are not named: the message ends up in events, which outlive the target's ids.
             f"{len(missing)} of the target's {target.count} {target.kind} no longer exist in the data set."
         )
-    return ForgetSet(record_ids=tuple(sorted(_records(index, target))), classes=_classes(target))
+    targets, asked = _targets(family, target), _asked(target)
+    return ForgetSet(record_ids=tuple(sorted(targets.records(index, asked))), classes=targets.classes(asked))
 
 
-def count_records(index: IdIndex, target: AnyTarget) -> int:
+def count_records(family: str, index: IdIndex, target: AnyTarget) -> int:
     """Count the records that `resolve_target` would find, without reading their ids; unknown ids count nothing.
 
     Raises:
-        TargetError: The target is of a kind that is not about records.
+        TargetError: The family does not know targets of this kind.
     """
+    return _targets(family, target).count(index, _asked(target))
+
+
+def _targets(family: str, target: AnyTarget) -> FamilyTargets:
+    known = get_family(family)
+    if target.kind not in known.target_kinds:
+        raise TargetError(f"The family {family!r} knows no targets of kind {target.kind}.")
+    return known.targets()
+
+
+def _asked(target: AnyTarget) -> Asked:
     match target:
-        case IdTarget(kind="records", ids=ids):
-            return len(ids) - len(index.missing_records(ids))
-        case IdTarget(kind="subjects", ids=ids):
-            return index.count_of_subjects(ids)
-        case IdTarget(kind="classes", ids=ids):
-            return index.count_of_classes(ids)
-    raise TargetError(f"A target of kind {target.kind} does not name records.")
-
-
-def _missing(index: IdIndex, target: AnyTarget) -> list[str]:
-    match target:
-        case IdTarget(kind="records", ids=ids):
-            return index.missing_records(ids)
-        case IdTarget(kind="subjects", ids=ids):
-            return index.missing_subjects(ids)
-        case IdTarget(kind="classes", ids=ids):
-            return index.missing_classes(ids)
-    raise TargetError(f"A target of kind {target.kind} does not name records.")
-
-
-def _records(index: IdIndex, target: AnyTarget) -> set[str]:
-    """Return the records of a target whose kind `_missing` has accepted."""
-    ids = cast("IdTarget", target).ids
-    if target.kind == "records":
-        return set(ids).difference(index.missing_records(ids))
-    if target.kind == "subjects":
-        return set(index.records_of_subjects(ids))
-    return set(index.records_of_classes(ids))
-
-
-def _classes(target: AnyTarget) -> tuple[str, ...]:
-    return tuple(sorted(target.ids)) if isinstance(target, IdTarget) and target.kind == "classes" else ()
+        case IdTarget(kind=kind, ids=ids):
+            return Asked(kind, ids=ids)
+        case PairTarget(kind=kind, pairs=pairs):
+            return Asked(kind, pairs=pairs)
+        case NodeFeaturesTarget(kind=kind, ids=ids, features=features):
+            return Asked(kind, ids=ids, features=features)
+        case ExamplesTarget(kind=kind, dataset=dataset):
+            return Asked(kind, ids=(dataset,))

@@ -11,9 +11,8 @@ from starlette.responses import Response
 from app.call import Call
 from app.datasets import repository, service
 from app.datasets.errors import DatasetBusyError, ForgottenRecordsError
-from app.datasets.indexes import INDEX_NAME
 from app.datasets.schemas import DatasetCreate, SnapshotCreate
-from app.datasets.suppression import suppressed
+from app.datasets.suppression import forgotten_in
 from app.deposits import deposited
 from app.intake import Parcel
 from app.runtime import Runtime
@@ -25,7 +24,6 @@ from models.checkpoint import read_manifest
 from models.contracts import SnapshotSummary
 from models.errors import DatasetError
 from models.families import Family, get_family
-from models.id_index import IdIndex
 
 ATTEMPTS = 5
 """Times a snapshot is made before a dataset that changes all the time is given up."""
@@ -111,8 +109,8 @@ def _append(call: Call, base: service.Base, paths: Sequence[Path], out: Path) ->
 
 def _refuse_forgotten(call: Call, base: service.Base, out: Path, kept: int) -> None:
     """Look at the new records alone: the `kept` first ones are the head's, which holds none forgotten."""
-    with IdIndex.open(out / INDEX_NAME) as index, call.read(Scope.MODELS_WRITE) as work:
-        forgotten = suppressed(work.session, base.dataset, index.record_ids(kept))
+    with call.read(Scope.MODELS_WRITE) as work:
+        forgotten = list(forgotten_in(work.session, base.dataset, out.joinpath, start=kept))
     if forgotten:
         raise ForgottenRecordsError(base.dataset, forgotten)
 

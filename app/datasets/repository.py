@@ -8,9 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets.errors import DatasetNotFoundError, SnapshotNotFoundError
 from app.paging import Cursor, Page, page_of
-from app.runtime import Runtime
 from app.tables import Dataset, Model, Snapshot
-from models.id_index import IdIndex
 
 
 def get_dataset(session: Session, dataset_id: uuid.UUID) -> Dataset:
@@ -80,15 +78,6 @@ def models_of(session: Session, dataset: Dataset) -> Sequence[Model]:
 def snapshot_recorded(session: Session, location: str) -> bool:
     """Tell whether a snapshot's row names the files at `location`."""
     return session.execute(select(exists().where(Snapshot.location == location))).scalar_one()
-
-
-def open_index(runtime: Runtime, snapshot: Snapshot) -> IdIndex:
-    """Return the id index of a snapshot; it is shared and stays open, so the caller does not close it.
-
-    Raises:
-        DatasetError: Its file is missing or damaged.
-    """
-    return runtime.indexes.get(snapshot.location)
 
 
 def new_snapshot_location(dataset_id: uuid.UUID, number: int) -> str:

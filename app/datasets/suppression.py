@@ -1,13 +1,16 @@
 """Forgotten record ids, kept as commitments alone, so that the records cannot come back unnoticed."""
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from sqlalchemy import exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.tables import Dataset, Suppression
+from models.families import get_family
 
 BATCH = 1000
 """Commitments per statement: below every database's limit on parameters."""
@@ -18,16 +21,30 @@ def commitments(key: bytes, ids: Iterable[str]) -> list[bytes]:
     return [hmac.digest(key, name.encode(), "sha256") for name in ids]
 
 
-def suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> list[str]:
-    """Return those of `ids` that were forgotten, in their order; `ids` is read in batches."""
+def suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> Iterator[str]:
+    """Yield those of `ids` that were forgotten, in their order; `ids` is read in batches, as they are asked for."""
     if not session.execute(select(exists().where(Suppression.dataset_id == dataset.id))).scalar_one():
-        return []  # nothing was ever forgotten here: the usual case, and ids need no hashing
-    return [name for batch in _batches(ids) for name in _suppressed_of(session, dataset, batch)]
+        return  # nothing was ever forgotten here: the usual case, and ids need no hashing
+    for batch in _batches(ids):
+        yield from _suppressed_of(session, dataset, batch)
 
 
-def any_suppressed(session: Session, dataset: Dataset, ids: Iterable[str]) -> bool:
-    """Tell whether one of `ids` was forgotten; `ids` is read in batches, and no further than need be."""
-    return any(_suppressed_of(session, dataset, batch) for batch in _batches(ids))
+def forgotten_in(
+    session: Session, dataset: Dataset, fetch: Callable[[str], Path], *, start: int = 0
+) -> Iterator[str]:
+    """Yield what a snapshot holds although it was forgotten.
+
+    Args:
+        session: A session to look it up in, open for as long as anything is asked for.
+        dataset: The snapshot's.
+        fetch: Gives a local copy of one of the snapshot's files, by its name.
+        start: The first record to look at.
+
+    Raises:
+        DatasetError: The snapshot is damaged.
+    """
+    targets = get_family(dataset.family).targets()
+    return targets.returning(fetch, start, partial(suppressed, session, dataset))
 
 
 def count_suppressed(session: Session, dataset: Dataset) -> int:

@@ -33,9 +33,9 @@ def check_target(runtime: Runtime, state: ModelState, target: AnyTarget) -> None
     if target.count > limit:
         raise TargetTooLargeError(target.count, limit)
     learned = runtime.indexes.get(state.learned_location)
-    missing = missing_ids(learned, target)
+    missing = missing_ids(state.family, learned, target)
     if missing and state.head_location != state.learned_location:
-        missing = missing_ids(learned, target, also=runtime.indexes.get(state.head_location))
+        missing = missing_ids(state.family, learned, target, also=runtime.indexes.get(state.head_location))
     if missing:
         raise UnknownIdsError(state.name, target.kind, missing)
 

@@ -88,7 +88,7 @@ def _about_model(work: Work, body: PlanCreate) -> Asked:
         architecture=dict(describe_version(work.runtime.storage, state.family, state.version_location)),
         target_kind=target.kind,
         records=state.records,
-        forget=count_records(learned, target),
+        forget=count_records(state.family, learned, target),
         guarantee=body.guarantee,
         method=body.method,
         parameters=body.parameters,
@@ -130,7 +130,9 @@ def _cached(work: Work, asked: Asked) -> tuple[int, int]:
         return 0, 0
     dataset = work.session.get_one(Dataset, asked.model.dataset_id)
     # A target that only the head holds is none of the model's: nothing was learned of it.
-    forgotten = resolve_target(asked.learned, asked.target, also=_head(work, dataset)).record_ids
+    forgotten = resolve_target(
+        dataset.family, asked.learned, asked.target, also=_head(work, dataset)
+    ).record_ids
     return (
         count_retrained(work.session, asked.model, dataset, forgotten),
         count_shadows(work.session, asked.model),

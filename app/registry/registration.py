@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from app.call import Call
-from app.datasets import repository as datasets
-from app.datasets.suppression import suppressed
+from app.datasets.suppression import forgotten_in
 from app.deposits import deposited
 from app.intake import Parcel
 from app.registry import repository, service
@@ -75,9 +75,9 @@ def _refuse_forgotten(call: Call, learned: service.Learned) -> None:
     """Keep a model that has forgotten records from learning them again by way of an old snapshot."""
     if learned.snapshot.number == learned.dataset.head_snapshot:
         return  # a head never holds forgotten records
-    index = datasets.open_index(call.runtime, learned.snapshot)
+    fetch = partial(call.runtime.storage.materialise_file, learned.snapshot.location)
     with call.read(Scope.MODELS_WRITE) as work:
-        forgotten = suppressed(work.session, learned.dataset, index.record_ids())
+        forgotten = list(forgotten_in(work.session, learned.dataset, fetch))
     if forgotten:
         raise SnapshotForgottenError(learned.dataset, learned.snapshot, forgotten)
 

@@ -16,13 +16,13 @@ import logging
 import threading
 import uuid
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from app.database import database_now
-from app.datasets.indexes import INDEX_NAME
-from app.datasets.suppression import any_suppressed, count_suppressed
+from app.datasets.suppression import count_suppressed, forgotten_in
 from app.locks import lock_dataset
 from app.runtime import Runtime
 from app.tables import Dataset, Job, Model, Snapshot, Suppression, Version
@@ -30,7 +30,6 @@ from app.tables.job import JobState
 from app.tables.snapshot import SnapshotState
 from app.tables.version import VersionState
 from models.errors import DatasetError
-from models.id_index import IdIndex
 
 ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 
@@ -134,12 +133,12 @@ def _examine(runtime: Runtime, place: _Place) -> bool:
 
 def _holds_forgotten(runtime: Runtime, dataset: Dataset, place: _Place) -> bool:
     try:
-        path = runtime.storage.materialise_file(place.location, INDEX_NAME)
-        with IdIndex.open(path) as index, runtime.database.read() as session:
-            return any_suppressed(session, dataset, index.record_ids())
+        fetch = partial(runtime.storage.materialise_file, place.location)
+        with runtime.database.read() as session:
+            return any(True for _ in forgotten_in(session, dataset, fetch))
     except (DatasetError, FileNotFoundError):
         # Nobody can show that it is clear, and nothing needs it.
-        logger.warning("The index of snapshot %s of dataset %s is damaged.", place.number, place.dataset_id)
+        logger.warning("The data of snapshot %s of dataset %s is damaged.", place.number, place.dataset_id)
         return True
 
 

@@ -204,26 +204,26 @@ def _resolve(task: JobTask, inputs: _Inputs) -> _Resolved:
     bad: dict[str, str] = {}
     with IdIndex.open(inputs.learned / INDEX_NAME) as learned, IdIndex.open(inputs.head / INDEX_NAME) as head:
         for request in task.targets:
-            if (problem := _problem(request, learned, head)) is not None:
+            if (problem := _problem(task.family, request, learned, head)) is not None:
                 bad[request.request_id] = problem
                 continue
             target = TARGET.validate_python(request.target)
-            found = resolve_target(learned, target, also=head)
+            found = resolve_target(task.family, learned, target, also=head)
             learned_ids.update(found.record_ids)
             classes.update(found.classes)
-            head_ids.update(resolve_target(head, target, also=learned).record_ids)
+            head_ids.update(resolve_target(task.family, head, target, also=learned).record_ids)
             kinds.add(target.kind)
         records = learned.records
     forget = ForgetSet(record_ids=tuple(sorted(learned_ids)), classes=tuple(sorted(classes)))
     return _Resolved(forget, tuple(sorted(learned_ids | head_ids)), tuple(sorted(kinds)), records, bad)
 
 
-def _problem(request: RequestTarget, learned: IdIndex, head: IdIndex) -> str | None:
+def _problem(family: str, request: RequestTarget, learned: IdIndex, head: IdIndex) -> str | None:
     """Say why a target cannot be forgotten, without naming ids: the reason outlives the request's retention."""
     if request.target is None:
         return "Its target's ids were erased at the end of their retention."
     target = TARGET.validate_python(request.target)
-    missing = missing_ids(learned, target, also=head)
+    missing = missing_ids(family, learned, target, also=head)
     if not missing:
         return None
     return f"{len(missing)} of the target's {target.count} {target.kind} no longer exist in the dataset."
@@ -383,9 +383,9 @@ def _audited_set(task: JobTask, inputs: _Inputs) -> ForgetSet:
     """Find the records that an audit asks about, in what the original has learned."""
     [request] = task.targets
     with IdIndex.open(inputs.learned / INDEX_NAME) as learned:
-        if (problem := _problem(request, learned, learned)) is not None:
+        if (problem := _problem(task.family, request, learned, learned)) is not None:
             raise JobFailedError(FailureKind.INPUT, problem)
-        return resolve_target(learned, TARGET.validate_python(request.target))
+        return resolve_target(task.family, learned, TARGET.validate_python(request.target))
 
 
 def _train_references(

@@ -26,11 +26,11 @@ from app.tables.version import VersionOrigin
 from models.errors import DatasetError
 from models.id_index import IdIndex
 from unlearning.errors import TargetError
-from unlearning.targets import TARGET, resolve_target
+from unlearning.targets import TARGET, count_records, resolve_target
 
 DAY = dt.timedelta(days=1)
-BY_NUMBER = "records"
-"""The kind of target whose number of records is that of its ids."""
+BY_NUMBER = frozenset({"records", "nodes", "node_features", "edges", "interactions"})
+"""Kinds of target that come to no more records than they name things."""
 
 
 class WeighingNeededError(Exception):
@@ -68,7 +68,7 @@ def admit(
     if settings.max_forgotten_share_per_day >= 1 or not limited:
         return requests
     left = records_left(session, settings, model, now)
-    by_number = all(request.target_kind == BY_NUMBER for request in limited)
+    by_number = all(request.target_kind in BY_NUMBER for request in limited)
     if by_number and sum(request.target_count for request in limited) <= left:
         return requests
     known = weighed.within if weighed is not None and weighed.records <= left else frozenset()
@@ -111,6 +111,7 @@ def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
         version = session.get_one(Version, (model.id, model.latest_version))
         learned_at = session.get_one(Snapshot, (version.dataset_id, version.snapshot)).location
         dataset = session.get_one(Dataset, model.dataset_id)
+        family = dataset.family
         head_at = session.get_one(Snapshot, (dataset.id, dataset.head_snapshot)).location
         requests = session.scalars(
             select(ForgetRequest)
@@ -125,7 +126,7 @@ def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
     counted: set[str] = set()
     within, beyond = [], []
     for request in requests:
-        records = _records(request, learned, head, most=left)
+        records = _records(family, request, learned, head, most=left)
         if records is None or len(counted | records) > left:
             beyond.append(request.id)
         else:
@@ -136,7 +137,9 @@ def weigh(runtime: Runtime, needed: WeighingNeededError) -> Weighed:
     return Weighed(frozenset(within), len(counted))
 
 
-def _records(request: ForgetRequest, learned: IdIndex, head: IdIndex, *, most: int) -> set[str] | None:
+def _records(
+    family: str, request: ForgetRequest, learned: IdIndex, head: IdIndex, *, most: int
+) -> set[str] | None:
     """Return the records that a request is about, None where they are more than `most`.
 
     A target that exists no longer comes to none: its job will say so.
@@ -144,11 +147,10 @@ def _records(request: ForgetRequest, learned: IdIndex, head: IdIndex, *, most: i
     if request.target is None:
         return set()
     target = TARGET.validate_python(request.target)
-    count = {"subjects": learned.count_of_subjects, "classes": learned.count_of_classes}.get(target.kind)
-    if count is not None and count(request.target["ids"]) > most:
-        return None  # a class may be too large to be listed for nothing
     try:
-        return set(resolve_target(learned, target, also=head).record_ids)
+        if count_records(family, learned, target) > most:
+            return None  # a class may be too large to be listed for nothing
+        return set(resolve_target(family, learned, target, also=head).record_ids)
     except TargetError:
         return set()
 

@@ -21,11 +21,12 @@ def derive_without(
     Raises:
         DatasetError: The snapshot is damaged.
     """
+    known = get_family(family)
     with IdIndex.open(base / INDEX_NAME) as index:
-        if len(index.missing_records(record_ids)) == len(record_ids):
+        if len(known.targets().absent(index, record_ids)) == len(record_ids):
             return None
     out.mkdir()
-    summary = get_family(family).snapshots().without(base, record_ids, out)
+    summary = known.snapshots().without(base, record_ids, out)
     manifest = read_manifest(out)
     return SnapshotDraft(
         parent=parent,
@@ -36,7 +37,7 @@ def derive_without(
     )
 
 
-def records_of_targets(learned: Path, head: Path, targets: Iterable[dict[str, Any]]) -> set[str]:
+def records_of_targets(family: str, learned: Path, head: Path, targets: Iterable[dict[str, Any]]) -> set[str]:
     """Return every record of either snapshot that the targets are about.
 
     Raises:
@@ -46,6 +47,6 @@ def records_of_targets(learned: Path, head: Path, targets: Iterable[dict[str, An
     with IdIndex.open(learned / INDEX_NAME) as learned_index, IdIndex.open(head / INDEX_NAME) as head_index:
         for value in targets:
             target = TARGET.validate_python(value)
-            records.update(resolve_target(learned_index, target, also=head_index).record_ids)
-            records.update(resolve_target(head_index, target, also=learned_index).record_ids)
+            records.update(resolve_target(family, learned_index, target, also=head_index).record_ids)
+            records.update(resolve_target(family, head_index, target, also=learned_index).record_ids)
     return records

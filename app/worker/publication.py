@@ -404,6 +404,7 @@ def _place_candidate(
     storage = work.runtime.storage
     drafted_from = _stored_snapshot(work.session, dataset, candidate.head_snapshot)
     forgotten = records_of_targets(
+        dataset.family,
         storage.materialise(_stored_snapshot(work.session, dataset, candidate.base_snapshot).location),
         storage.materialise(drafted_from.location),
         [request.target for request in requests if request.target is not None],

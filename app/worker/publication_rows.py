@@ -24,6 +24,7 @@ from app.trust.log.versions import version_entry
 from app.worker.candidate import HEAD_PART, SNAPSHOT_PART, VERSION_PART, Candidate, SnapshotDraft
 from app.worker.job_records import end_job
 from app.worker.reference_rows import supersede_references
+from models.families import get_family
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def enter_version(
     _enter_snapshots(session, locked.dataset, placed, now)
     if job.kind is JobKind.UNLEARN:
         states += _quarantine(session, model, now, retention)
-        suppress(session, locked.dataset, placed.forgotten)
+        remembered = get_family(locked.dataset.family).targets().remembered(placed.forgotten)
+        suppress(session, locked.dataset, remembered)
         supersede_references(session, locked.dataset, job, placed.forgotten, now)
     version = _version(locked, placed, number, now)
     session.add(version)

@@ -5,12 +5,13 @@ References are an economy: where one cannot be kept, it is trained again another
 
 import logging
 import uuid
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 
 from app.database import database_now
-from app.datasets.suppression import any_suppressed, count_suppressed
+from app.datasets.suppression import count_suppressed, forgotten_in
 from app.locks import lock_model
 from app.runtime import Runtime
 from app.tables import Dataset, Version
@@ -66,13 +67,17 @@ def _clean_among(runtime: Runtime, assignment: Assignment, staged: ReferenceStag
         index = runtime.indexes.get(task.snapshot.location)
         left_out = _left_out(index, assignment) if staged.left_out is not None else frozenset()
         count = count_suppressed(session, dataset)
-        learned = (name for name in index.record_ids() if name not in left_out)
-        return None if any_suppressed(session, dataset, learned) else count
+        fetch = partial(runtime.storage.materialise_file, task.snapshot.location)
+        learned = (name for name in forgotten_in(session, dataset, fetch) if name not in left_out)
+        return None if any(True for _ in learned) else count
 
 
 def _left_out(index: IdIndex, assignment: Assignment) -> frozenset[str]:
-    targets = (TARGET.validate_python(request.target) for request in assignment.task.targets)
-    return frozenset(name for target in targets for name in resolve_target(index, target).record_ids)
+    task = assignment.task
+    targets = (TARGET.validate_python(request.target) for request in task.targets)
+    return frozenset(
+        name for target in targets for name in resolve_target(task.family, index, target).record_ids
+    )
 
 
 def discard_damaged(runtime: Runtime, assignment: Assignment, damaged: ReferenceDamaged) -> None:

@@ -132,7 +132,9 @@ class Unsigned:
             return Sealed(subject.version, signer, model_signature, None, ())
         retained = replace(self.facts.retained, root=_retained_root(runtime.storage, self.places))
         text = frame(replace(self.facts, retained=retained))
-        parts = sign_parts(text, _own_parts(runtime.storage, self.places, subject.served), signer)
+        parts = sign_parts(
+            text, _own_parts(runtime.storage, self.facts.family, self.places, subject.served), signer
+        )
         return Sealed(subject.version, signer, model_signature, text, parts)
 
 
@@ -141,21 +143,25 @@ def _retained_root(storage: Storage, places: _Places) -> bytes:
         return commitment_root(places.retained_key, index.record_ids())
 
 
-def _own_parts(storage: Storage, places: _Places, served: Sequence[ForgetRequest]) -> list[OwnPart]:
+def _own_parts(
+    storage: Storage, family: str, places: _Places, served: Sequence[ForgetRequest]
+) -> list[OwnPart]:
     """Say of each request what its target came to, in what the parent had learned and in the head."""
     learned_path = storage.materialise_file(places.learned, INDEX_NAME)
     head_path = storage.materialise_file(places.head, INDEX_NAME)
     with IdIndex.open(learned_path) as learned, IdIndex.open(head_path) as head:
-        return [_own_part(request, learned, head, same=learned_path == head_path) for request in served]
+        return [
+            _own_part(family, request, learned, head, same=learned_path == head_path) for request in served
+        ]
 
 
-def _own_part(request: ForgetRequest, learned: IdIndex, head: IdIndex, *, same: bool) -> OwnPart:
+def _own_part(family: str, request: ForgetRequest, learned: IdIndex, head: IdIndex, *, same: bool) -> OwnPart:
     if request.commitment_key is None or request.target is None:
         raise ValueError(f"forget request {request.id} has no target or no key to commit to it with")
     target = TARGET.validate_python(request.target)
-    records = set(resolve_target(learned, target, also=None if same else head).record_ids)
+    records = set(resolve_target(family, learned, target, also=None if same else head).record_ids)
     if not same:
-        records.update(resolve_target(head, target, also=learned).record_ids)
+        records.update(resolve_target(family, head, target, also=learned).record_ids)
     return OwnPart(
         request_id=request.id,
         received_at=request.created_at,

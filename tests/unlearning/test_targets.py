@@ -1,11 +1,18 @@
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.id_index import IdIndex
+from unlearning import targets
 from unlearning.errors import TargetError
-from unlearning.targets import TARGET, count_records, missing_ids, resolve_target
+from unlearning.targets import TARGET
+
+missing_ids = partial(targets.missing_ids, "classifier")
+resolve_target = partial(targets.resolve_target, "classifier")
+count_records = partial(targets.count_records, "classifier")
 
 
 def target(kind, *ids):
@@ -73,8 +80,8 @@ def test_missing_ids_come_in_the_targets_order(index):
         {"kind": "examples", "dataset": "d"},
     ],
 )
-def test_kinds_that_are_not_about_records_are_refused(index, foreign):
-    with pytest.raises(TargetError, match=f"kind {foreign['kind']} does not name records"):
+def test_kinds_that_the_family_does_not_know_are_refused(index, foreign):
+    with pytest.raises(TargetError, match=f"'classifier' knows no targets of kind {foreign['kind']}"):
         resolve_target(index, TARGET.validate_python(foreign))
 
 
@@ -107,7 +114,7 @@ def test_count_is_what_resolving_finds(index, kind, ids):
 
 
 def test_count_refuses_foreign_kinds_too(index):
-    with pytest.raises(TargetError, match="does not name records"):
+    with pytest.raises(TargetError, match="knows no targets of kind users"):
         count_records(index, target("users", "r1"))
 
 

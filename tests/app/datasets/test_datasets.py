@@ -41,9 +41,9 @@ def test_the_stored_snapshot_is_the_one_that_its_row_names(runtime, dataset):
     with runtime.database.read() as session:
         row = repository.get_dataset(session, uuid.UUID(dataset["id"]))
         snapshot = repository.get_snapshot(session, row)
-    index = repository.open_index(runtime, snapshot)
+    index = runtime.indexes.get(snapshot.location)
     assert index.records == 30
-    assert repository.open_index(runtime, snapshot) is index
+    assert runtime.indexes.get(snapshot.location) is index
     assert runtime.storage.exists(snapshot.location)
 
 

@@ -338,7 +338,9 @@ def forget(
     storage = Storage(workplace.storage_url, workplace.cache_dir)
     learned, head = (storage.materialise(stored.location) for stored in (task.snapshot, task.head))
     good = [target for target in task.targets if target.request_id not in bad]
-    forgotten = tuple(sorted(records_of_targets(learned, head, [target.target for target in good])))
+    forgotten = tuple(
+        sorted(records_of_targets(task.family, learned, head, [target.target for target in good]))
+    )
     version = workplace.staging / "version"
     version.mkdir()
     described = config or {"forgotten": len(forgotten)}

@@ -28,7 +28,7 @@ def test_forgotten_records_are_suppressed(yard, worker, runtime):
 
     with runtime.database.read() as session:
         dataset = session.get_one(Dataset, model.dataset_id)
-        assert suppressed(session, dataset, ["r1", "r2", "r3"]) == ["r1", "r2"]
+        assert list(suppressed(session, dataset, ["r1", "r2", "r3"])) == ["r1", "r2"]
 
 
 def test_two_models_over_one_dataset_each_keep_what_they_have_learned(yard, worker, runtime):
