@@ -17,6 +17,7 @@ from models.contracts import Progress
 from models.errors import UnknownArchitectureError
 from models.graph.configuration import describe_graph
 from models.plugins import offers
+from models.recommender.neural_configuration import describe_neural
 
 ENTRY_POINTS = "expunge.architectures"
 
@@ -128,6 +129,34 @@ _BUILT_IN = (
         title="GraphSAGE with the mean of all neighbours",
         describe=describe_graph,
         runtime_module="models.graph.architectures",
+    ),
+    Architecture(
+        family="recommender",
+        name="lightgcn",
+        title="LightGCN: plain message passing over users and items",
+        describe=describe_neural,
+        runtime_module="models.recommender.neural",
+    ),
+    Architecture(
+        family="recommender",
+        name="simgcl",
+        title="SimGCL: LightGCN with a contrast of noisy views",
+        describe=describe_neural,
+        runtime_module="models.recommender.neural",
+    ),
+    Architecture(
+        family="recommender",
+        name="ultragcn",
+        title="UltraGCN: constraints instead of message passing",
+        describe=describe_neural,
+        runtime_module="models.recommender.neural",
+    ),
+    Architecture(
+        family="recommender",
+        name="lightgcl",
+        title="LightGCL: LightGCN with a contrast of singular vectors",
+        describe=describe_neural,
+        runtime_module="models.recommender.neural",
     ),
 )
 
