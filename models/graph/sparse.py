@@ -76,8 +76,7 @@ class SparseMatrix:
             None if self.values is None else self.values[order],
             self.shape[0],
         )
-        flipped.__dict__["transposed"] = self
-        return flipped
+        return linked(flipped, self)
 
     def with_values(self, values: Tensor) -> "SparseMatrix":
         """Return a matrix of other entries at the same places, its transpose not sorted anew.
@@ -88,8 +87,7 @@ class SparseMatrix:
         changed = dataclasses.replace(self, values=values, symmetric=False)
         flipped = self.transposed
         back = dataclasses.replace(flipped, values=values[self.order_by_column], symmetric=False)
-        changed.__dict__["transposed"], back.__dict__["transposed"] = back, changed
-        return changed
+        return linked(changed, back)
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         """Multiply: (rows, columns) @ (columns, d) -> (rows, d). Gradients flow into `dense`, as often as wanted."""
@@ -153,25 +151,20 @@ def offsets_of(counts: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
 
 
-def from_pairs(
-    rows: Tensor, columns: Tensor, shape: tuple[int, int], *, symmetric: bool = False
-) -> SparseMatrix:
+def from_pairs(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> SparseMatrix:
     """Make a matrix of ones at these places, given in any order; each row's columns are sorted.
 
     Args:
         rows: Shape (entries,), int64.
         columns: Shape (entries,), int64.
         shape: Rows and columns.
-        symmetric: Promise that for each pair its mirror image is there, too.
     """
     # One sort of combined keys is several times faster than two stable ones.
     keys = (rows * shape[1] + columns).sort().values
     offsets = offsets_of(torch.bincount(rows, minlength=shape[0]))
     small = len(keys) <= _INT32_MAX and shape[1] <= _INT32_MAX
     kind = torch.int32 if small else torch.int64
-    return SparseMatrix(
-        offsets.to(kind), (keys % max(1, shape[1])).to(kind), None, shape[1], symmetric=symmetric
-    )
+    return SparseMatrix(offsets.to(kind), (keys % max(1, shape[1])).to(kind), None, shape[1])
 
 
 def from_dense(dense: Tensor) -> SparseMatrix:
@@ -179,6 +172,12 @@ def from_dense(dense: Tensor) -> SparseMatrix:
     rows, columns = dense.nonzero(as_tuple=True)
     offsets = offsets_of(torch.bincount(rows, minlength=len(dense)))
     return SparseMatrix(offsets, columns, dense[rows, columns], dense.shape[1])
+
+
+def linked(matrix: SparseMatrix, transposed: SparseMatrix) -> SparseMatrix:
+    """Tell a matrix and its transpose of each other, so that neither sorts its entries for it; return the first."""
+    matrix.__dict__["transposed"], transposed.__dict__["transposed"] = transposed, matrix
+    return matrix
 
 
 def _sum_bags(matrix: SparseMatrix, dense: Tensor, weights: Tensor | None) -> Tensor:

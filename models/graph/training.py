@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.contracts import Progress
-from models.graph.adjacency import Messages, messages_along
+from models.graph.adjacency import Messages, adjacency_of
 from models.graph.configuration import GraphRecipe
 from models.graph.data import GraphData
 from models.graph.negatives import NegativeSampler
@@ -131,7 +131,7 @@ def full_batch_epochs(
 
 def messages_of(data: GraphData) -> Messages:
     """Prepare the messages of a graph: those along its training edges."""
-    return messages_along(data.message_edges(), data.nodes)
+    return adjacency_of(data).messages()
 
 
 def objective_of(model: GraphModel, data: GraphData, generator: torch.Generator) -> Objective:
