@@ -21,7 +21,6 @@ from models.classifier.rows import (
     Row,
     batch_length,
     check_exact_integers,
-    check_expansion,
     check_width,
     collect,
     to_features,
@@ -30,6 +29,7 @@ from models.classifier.rows import (
     to_subject,
 )
 from models.errors import DatasetError
+from models.npz import check_expansion
 from models.strict_json import parse_object
 from models.text_lines import numbered_lines
 

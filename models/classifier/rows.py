@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.classifier.records import HOLDOUT, TRAIN
-from models.errors import DatasetError
 
 MAX_NAME_LENGTH: Final = 512
 """Longest id, subject or class, in characters; forget requests accept no longer ones."""
 MAX_WIDTH: Final = 1 << 18
 """Most features per record: enough for the raw pixels of an image that classifiers are trained on."""
-MAX_EXPANSION: Final = 200
-"""How many times its own size a compressed file may expand to; real data, sparse data too, stays below."""
 
-_FREE_EXPANSION = 64 << 20
 _BATCH_BYTES = 1 << 20
 _LARGEST_EXACT_INTEGER = 2**53
 _SPLITS: Mapping[str | None, int] = MappingProxyType(
@@ -148,23 +144,6 @@ def check_width(width: int) -> None:
     """
     if not 1 <= width <= MAX_WIDTH:
         raise ValueError(f"a record has {width} features; there must be 1 to {MAX_WIDTH}")
-
-
-def check_expansion(source: str, declared: int, size: int) -> None:
-    """Refuse a compressed file that claims to hold implausibly much.
-
-    Args:
-        source: Name of the file.
-        declared: Bytes it expands to, by its own account.
-        size: Bytes of the file.
-
-    Raises:
-        DatasetError: It is a decompression bomb.
-    """
-    if declared > MAX_EXPANSION * size + _FREE_EXPANSION:
-        raise DatasetError(
-            f"{source} expands to {declared} bytes, implausibly many for a file of {size} bytes."
-        )
 
 
 def _to_batch(source: str, rows: list[Row]) -> Batch:

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from models.classifier.rows import check_expansion, to_name, to_split
+from models.classifier.rows import to_name, to_split
 from models.errors import DatasetError
+from models.npz import check_expansion
 from models.recommender.options import Options
 from models.text_lines import numbered_lines
 
