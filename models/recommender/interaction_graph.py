@@ -137,3 +137,14 @@ def among(names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
         return torch.arange(len(names))
     places = {name: place for place, name in enumerate(known)}
     return torch.tensor([places.get(name, -1) for name in names], dtype=torch.int64)
+
+
+def pair_matrix(data: RecommenderData, users: tuple[str, ...], items: tuple[str, ...]) -> Any:
+    """Return all interactions of `data` between known users and items, ones in a `csr_array` (users, items), float32.
+
+    Those of strangers are left out: nobody can rank them.
+    """
+    rows, columns = among(data.users, users)[data.user_index], among(data.items, items)[data.item_index]
+    known = (rows >= 0) & (columns >= 0)
+    ones = np.ones(int(known.sum()), dtype=np.float32)
+    return csr_array((ones, (rows[known].numpy(), columns[known].numpy())), shape=(len(users), len(items)))

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from models.checkpoint import CONFIG_NAME
@@ -24,7 +22,7 @@ from models.contracts import Progress
 from models.errors import CheckpointError
 from models.recommender.data import RecommenderData
 from models.recommender.id_tables import pack_ids, unpack_ids
-from models.recommender.interaction_graph import InteractionGraph, among
+from models.recommender.interaction_graph import InteractionGraph, among, pair_matrix
 from models.recommender.lightgcl import LightGcl
 from models.recommender.lightgcn import LightGcn
 from models.recommender.neural_configuration import (
@@ -164,15 +162,6 @@ def objective(recipe: NeuralRecipe, graph: InteractionGraph) -> Objective:
     return UltraGcn(recipe, graph)
 
 
-def calibration_matrix(data: RecommenderData, users: tuple[str, ...], items: tuple[str, ...]) -> Any:
-    """Return the calibration interactions of known users and items: `csr_array` (users, items), float32."""
-    held = data.calibration()
-    rows, columns = among(data.users, users)[held.user_index], among(data.items, items)[held.item_index]
-    known = (rows >= 0) & (columns >= 0)
-    ones = np.ones(int(known.sum()), dtype=np.float32)
-    return csr_array((ones, (rows[known].numpy(), columns[known].numpy())), shape=(len(users), len(items)))
-
-
 def train(
     data: RecommenderData, recipe: Mapping[str, Any], *, seed: int, progress: Progress
 ) -> NeuralRecommender:
@@ -202,7 +191,7 @@ def _train(recipe: NeuralRecipe, data: RecommenderData, seed: int, progress: Pro
     generator = torch.Generator().manual_seed(seed)
     graph = InteractionGraph.of(known, known.users, known.items)
     start = draw_factors(graph.users, graph.items, recipe.width, recipe.architecture, generator)
-    wanted = calibration_matrix(data, known.users, known.items)
+    wanted = pair_matrix(data.calibration(), known.users, known.items)
     fitted = fit(
         objective(recipe, graph), graph, wanted, start, recipe, generator=generator, progress=progress
     )

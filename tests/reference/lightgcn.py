@@ -81,7 +81,8 @@ class StraightforwardLightGcn:
             + self.item_embedding[items].norm(2).pow(2)
             + self.item_embedding[negatives].norm(2).pow(2)
         ) / (2 * len(triples))
-        return ranking + self.weight_decay * penalty
+        total: Tensor = ranking + self.weight_decay * penalty
+        return total
 
     def epoch(self) -> float:
         """Sample the epoch's triples, then take a step for each batch; return the mean loss."""
@@ -90,7 +91,7 @@ class StraightforwardLightGcn:
         for start in range(0, len(triples), self.batch_size):
             loss = self.loss(triples[start : start + self.batch_size])
             self.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             losses.append(loss.item())
         return sum(losses) / len(losses)
