@@ -238,7 +238,11 @@ class Adjacency:
 
     def without(self, elements: Elements) -> "Adjacency":
         """Return the graph less these nodes' and edges' messages."""
-        sources, targets = self.removed_messages(elements)
+        return self.less(self.removed_messages(elements))
+
+    def less(self, messages: Tensor) -> "Adjacency":
+        """Return the graph less these messages, (2, m), which go both ways if it is undirected."""
+        sources, targets = messages
         incoming = self.incoming.without(targets, sources)
         if not self.directed:
             return Adjacency(incoming, incoming)

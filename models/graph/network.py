@@ -7,6 +7,7 @@ gathered and a scattered copy of every message. There is no training mode: whoev
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,12 +157,32 @@ class GraphModel(nn.Module):
         Returns:
             Shape (targets, d_out).
         """
+        return self.finish(layer, self.accumulate(layer, h, message_edges))
+
+    def accumulate(self, layer: int, h: Inputs, message_edges: Tensor | Messages) -> Tensor:
+        """Compute the part of a layer that is linear in what it reads, attention aside: what arrives at each target.
+
+        Args:
+            layer: Which one, from 0.
+            h: As `convolve` takes it.
+            message_edges: As `convolve` takes them.
+
+        Returns:
+            Shape (targets, d_out): what `finish` reads.
+        """
         messages = _prepared(message_edges, h.shape[0])
         if messages.sources != h.shape[0]:
             raise ValueError(
                 f"{h.shape[0]} rows cannot be the {messages.sources} nodes that messages come from"
             )
-        output = _FORWARD[self.architecture](self.convs[layer], h, messages)
+        return _ACCUMULATE[self.architecture](self.convs[layer], h, messages)
+
+    def finish(self, layer: int, accumulated: Tensor) -> Tensor:
+        """Turn what has arrived at some nodes into their outputs, row by row: shape (k, d_out) -> (k, d_out)."""
+        output = accumulated
+        if self.architecture == "gin":
+            conv: Any = self.convs[layer]
+            output = conv.nn[2](output.relu())
         return output.relu() if layer + 1 < self.layers else output
 
     def delete(self, layer: int, output: Tensor, keys: Tensor | None) -> Tensor:
@@ -259,12 +280,11 @@ def _sage(conv: SAGEConv, h: Inputs, messages: Messages) -> Tensor:
 
 
 def _gin(conv: GINConv, h: Inputs, messages: Messages) -> Tensor:
-    """Return MLP((1 + ε) h + sum of the neighbours) (Xu et al. 2019, equation 4.1)."""
-    first, _, second = conv.nn
-    projected = _times(h, first.weight)
-    received = (messages.incoming @ projected) + (1.0 + conv.eps) * projected[: messages.targets]
-    hidden: Tensor = second((received + first.bias).relu())
-    return hidden
+    """Return the first layer of MLP((1 + ε) h + sum of the neighbours) (Xu et al. 2019, equation 4.1)."""
+    projected = _times(h, conv.nn[0].weight)
+    received: Tensor = (messages.incoming @ projected) + (1.0 + conv.eps) * projected[: messages.targets]
+    output: Tensor = received + conv.nn[0].bias
+    return output
 
 
 def _gat(conv: GATConv, h: Inputs, messages: Messages) -> Tensor:
@@ -295,7 +315,7 @@ def _attention(messages: Messages, sent: Tensor, asked: Tensor) -> tuple[Tensor,
     return exponentials / total[rows], own / total
 
 
-_FORWARD = {"gcn": _gcn, "sage": _sage, "gin": _gin, "gat": _gat}
+_ACCUMULATE = {"gcn": _gcn, "sage": _sage, "gin": _gin, "gat": _gat}
 
 
 def _less_deletions(state: dict[str, Tensor]) -> dict[str, Tensor]:
