@@ -15,7 +15,8 @@ audit (`deep`) know no family. They ask an `Evidence` for scores, so a family de
   of the set, float64, larger meaning more like something that was learned, and roughly normal over retrained models (a
   logit margin, the log-odds of an edge or of a pair). It raises `MetricError` for what gives no such numbers. It is asked
   once for each model and set, and must leave the model as it is (`reading`).
-- `gating_checks`: among how many the rate of false alarms is divided.
+- `gating_checks`: among how many the rate of false alarms is divided;
+- `gauged`, where what chance leaves to a whole model, such as how confident it is throughout, drowns what single records show.
 
 A family that can look at the same forgotten items in more than one way makes one `Evidence` of each `view`, and gives all
 of them to `forgetting_checks`.
@@ -84,8 +85,8 @@ class Evidence(ABC, Generic[OutputsT]):
     """
 
     gating_checks: ClassVar[int]
-    score_name: ClassVar[str] = "margin"
-    score_formula: ClassVar[str]
+    score_name: str = "margin"
+    score_formula: str
 
     def __init__(self, case: Case, sets: Mapping[Records, Sized], *, view: str = "") -> None:
         self.case = case
@@ -101,6 +102,19 @@ class Evidence(ABC, Generic[OutputsT]):
         Raises:
             MetricError: It gives no such outputs, or not about these records.
         """
+
+    def gauged(self, scores: Tensor, never_seen: Tensor) -> Tensor:
+        """Bring one model's scores to the scale on which gating checks compare models; as they are, unless a family differs.
+
+        Args:
+            scores: Of any set of records, shape (n,).
+            never_seen: The same model's scores of the never-seen ones, shape (m,).
+
+        Returns:
+            Shape (n,); in the same order from small to large.
+        """
+        del never_seen
+        return scores
 
     @property
     def rate(self) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unlearning.audits.bounds import Limits, two_sided, upper
@@ -91,8 +92,16 @@ class _Yardstick:
     """What retrained models allow: three bounds, and the means that the way to the original begins at."""
 
     def __init__(self, evidence: Evidence[Any]) -> None:
-        self._references = evidence.retrained_scores(Records.FORGOTTEN)  # (models, n)
-        elsewhere = evidence.retrained_scores(Records.NEVER_SEEN)  # (models, m)
+        gauged = [
+            _gauged(evidence, *scores)
+            for scores in zip(
+                evidence.retrained_scores(Records.FORGOTTEN),
+                evidence.retrained_scores(Records.NEVER_SEEN),
+                strict=True,
+            )
+        ]
+        self._references = torch.stack([scores.forgotten for scores in gauged])  # (models, n)
+        elsewhere = torch.stack([scores.never_seen for scores in gauged])  # (models, m)
         self.mean = _Scores(self._references.mean(dim=0), elsewhere.mean(dim=0))
         rate = evidence.rate
         own = left_out(self.mean.forgotten, self._references)
@@ -126,8 +135,8 @@ class _View:
         evidence.check_sizes()
         self.evidence = evidence
         self.yardstick = _Yardstick(evidence)
-        self.original = _scores(evidence.original)
-        self.candidate = _scores(evidence.candidate)
+        self.original = _scores(evidence, evidence.original)
+        self.candidate = _scores(evidence, evidence.candidate)
 
     def caught_at(self, share: float) -> tuple[str, ...]:
         """Name the checks that scores a share of the way to the original's fail."""
@@ -165,8 +174,12 @@ def forgetting_checks(*views: Evidence[Any]) -> tuple[list[Check], Power | None]
     return [*checks, _power_check(power, len(seen[0].original.forgotten))], power
 
 
-def _scores(outputs: Callable[[Records], Scored]) -> _Scores:
-    return _Scores(outputs(Records.FORGOTTEN).scores, outputs(Records.NEVER_SEEN).scores)
+def _scores(evidence: Evidence[Any], outputs: Callable[[Records], Scored]) -> _Scores:
+    return _gauged(evidence, outputs(Records.FORGOTTEN).scores, outputs(Records.NEVER_SEEN).scores)
+
+
+def _gauged(evidence: Evidence[Any], forgotten: Tensor, never_seen: Tensor) -> _Scores:
+    return _Scores(evidence.gauged(forgotten, never_seen), evidence.gauged(never_seen, never_seen))
 
 
 def _named(name: str, evidence: Evidence[Any]) -> str:

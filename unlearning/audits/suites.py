@@ -46,7 +46,12 @@ class Case:
     curves: tuple[Curve, ...] = ()
 
 
-SUITES: Mapping[str, str] = MappingProxyType({"classifier": "unlearning.audits.classifier.suite:audit"})
+SUITES: Mapping[str, str] = MappingProxyType(
+    {
+        "classifier": "unlearning.audits.classifier.suite:audit",
+        "graph": "unlearning.audits.graph.suite:audit",
+    }
+)
 """Family -> `module:function` of its suite, the one place where it is registered.
 
 The function takes a `Case` and gives an `Audit`; `evidence` says what a family provides for it. Where the family has

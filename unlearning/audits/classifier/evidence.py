@@ -8,8 +8,9 @@ from torch import Tensor
 
 from models.classifier.data import ClassifierData
 from models.classifier.network import NetworkClassifier
-from unlearning.audits.classifier.outputs import Outputs, observe
+from unlearning.audits.classifier.outputs import observe
 from unlearning.audits.evidence import RETAINED_AT_MOST, Evidence, Records
+from unlearning.audits.outputs import Outputs
 from unlearning.audits.reading import reading
 from unlearning.audits.suites import Case
 from unlearning.errors import MetricError
@@ -23,7 +24,7 @@ class ClassifierEvidence(Evidence[Outputs]):
     """
 
     gating_checks: ClassVar[int] = 4  # the three of forgetting, and utility
-    score_formula: ClassVar[str] = "φ = log p_y - log Σ_{k≠y} p_k"
+    score_formula = "φ = log p_y - log Σ_{k≠y} p_k"
     sets: dict[Records, ClassifierData]
 
     def __init__(self, case: Case) -> None:

@@ -1,48 +1,14 @@
 """What a classifier gives out on a set of records: one forward pass, shared by every check."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.classifier.data import ClassifierData
-from unlearning.audits.metrics.logit_margin import logit_margins
+from unlearning.audits.outputs import Outputs
 from unlearning.audits.reading import reading
 from unlearning.errors import MetricError
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """One model's answers on one set of records.
-
-    Attributes:
-        classes: The model's classes in alphabetical order, whatever order the model has them in.
-        logits: Shape (n, classes), float64, in this order.
-        labels: The records' classes among them, shape (n,), int64.
-    """
-
-    classes: tuple[str, ...]
-    logits: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def scores(self) -> Tensor:
-        """Logit-scaled confidence φ of each record, shape (n,), float64.
-
-        Raises:
-            MetricError: A logit is not a finite number, or there is one class alone.
-        """
-        return logit_margins(self.logits, self.labels)
-
-    @cached_property
-    def right(self) -> Tensor:
-        """Which records the model classifies rightly, shape (n,), bool."""
-        return self.logits.argmax(dim=1) == self.labels
 
 
 def observe(model: Any, data: ClassifierData) -> Outputs:
