@@ -9,7 +9,7 @@ from models.classifier.features import FrozenLayer
 from models.classifier.ridge import solve_head
 from models.contracts import ForgetSet
 from tests.reference.classifier_data import clusters, silent
-from unlearning.audits import certificate
+from unlearning.audits.classifier import certificate
 from unlearning.audits.report import Outcome
 from unlearning.audits.suites import Case, get_suite
 from unlearning.catalog.classifier import ACU, RETRAIN
