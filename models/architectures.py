@@ -17,6 +17,7 @@ from models.contracts import Progress
 from models.errors import UnknownArchitectureError
 from models.graph.configuration import describe_graph
 from models.plugins import offers
+from models.recommender.configuration import describe_ease, describe_gfcf
 from models.recommender.neural_configuration import describe_neural
 
 ENTRY_POINTS = "expunge.architectures"
@@ -157,6 +158,20 @@ _BUILT_IN = (
         title="LightGCL: LightGCN with a contrast of singular vectors",
         describe=describe_neural,
         runtime_module="models.recommender.neural",
+    ),
+    Architecture(
+        family="recommender",
+        name="ease",
+        title="EASE: item-item weights in closed form, on exact counts",
+        describe=describe_ease,
+        runtime_module="models.recommender.ease",
+    ),
+    Architecture(
+        family="recommender",
+        name="gfcf",
+        title="GF-CF: a graph filter in closed form, on exact sums",
+        describe=describe_gfcf,
+        runtime_module="models.recommender.gfcf",
     ),
 )
 

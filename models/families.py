@@ -55,7 +55,20 @@ _CLASSIFIER = Family(
     runtime_module="models.classifier.runtime",
 )
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_CLASSIFIER,)})
+_RECOMMENDER = Family(
+    name="recommender",
+    title="Recommenders",
+    target_kinds=frozenset({"users", "items", "interactions", "subjects"}),
+    data_suffixes=frozenset({".csv", ".inter", ".json", ".parquet", ".tsv", ".txt"}),
+    checkpoint_suffixes=frozenset({".json", ".safetensors"}),
+    snapshots_module="models.recommender.snapshots",
+    targets_module="models.recommender.targets",
+    runtime_module="models.recommender.runtime",
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {family.name: family for family in (_CLASSIFIER, _RECOMMENDER)}
+)
 
 
 def get_family(name: str) -> Family:

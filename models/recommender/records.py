@@ -128,18 +128,19 @@ def _read_names(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         value = read_json_object(directory / NAMES_NAME, _MAX_NAMES_BYTES)
     except CheckpointError as error:
         raise DatasetError(str(error)) from error
-    users, items = value.get("users"), value.get("items")
-    if value.keys() != {"users", "items"} or not _is_table(users) or not _is_table(items):
-        raise DatasetError(f"{NAMES_NAME} must hold users and items, sorted and none twice.")
-    return tuple(users), tuple(items)
+    if value.keys() != {"users", "items"}:
+        raise DatasetError(f"{NAMES_NAME} must hold users and items.")
+    return _read_table(value["users"]), _read_table(value["items"])
 
 
-def _is_table(names: Any) -> bool:
-    return (
+def _read_table(names: object) -> tuple[str, ...]:
+    if (
         isinstance(names, list)
         and all(isinstance(name, str) for name in names)
         and all(before < after for before, after in pairwise(names))
-    )
+    ):
+        return tuple(names)
+    raise DatasetError(f"{NAMES_NAME} must hold ids as text, sorted and none twice.")
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -14,11 +14,12 @@ def table(training: Iterable[Pair], held_out: Iterable[Pair] = ()) -> Recommende
     training, held_out = list(training), list(held_out)
     pairs = training + held_out
     users, items = (tuple(sorted(set(names))) for names in zip(*pairs, strict=True))
+    user_places, item_places = ({name: place for place, name in enumerate(names)} for names in (users, items))
     return RecommenderData(
         users=users,
         items=items,
-        user_index=torch.tensor([users.index(user) for user, _ in pairs]),
-        item_index=torch.tensor([items.index(item) for _, item in pairs]),
+        user_index=torch.tensor([user_places[user] for user, _ in pairs]),
+        item_index=torch.tensor([item_places[item] for _, item in pairs]),
         timestamps=None,
         held_out=torch.arange(len(pairs)) >= len(training),
     )
