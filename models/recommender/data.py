@@ -162,8 +162,10 @@ class RecommenderData:
     def _audited(self) -> Tensor:
         """True for held-out interactions of the audit half, shape (n,)."""
         audited = torch.zeros(len(self), dtype=torch.bool)
-        for position in self.held_out.nonzero().flatten().tolist():
-            audited[position] = in_audit_half(self.ids[position])
+        # Only the held-out ones are hashed, so only their ids are written down.
+        audited[self.held_out] = torch.tensor(
+            [in_audit_half(record_id) for record_id in self.select(self.held_out).ids], dtype=torch.bool
+        )
         return audited
 
     def _mask(self, record_ids: Iterable[str]) -> Tensor:
