@@ -230,4 +230,4 @@ def _drop(hidden: Inputs, share: float, generator: torch.Generator) -> Inputs:
 
 def _drop_from(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
     kept = torch.rand(values.shape, generator=generator, dtype=values.dtype) >= share
-    return values * kept / (1.0 - share)
+    return values * kept.to(values.dtype).div_(1.0 - share)
