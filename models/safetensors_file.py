@@ -88,7 +88,7 @@ _DTYPES: Mapping[str, _Dtype] = MappingProxyType(
 )
 
 NUMPY_DTYPES: Mapping[str, npt.DTypeLike] = MappingProxyType(
-    {"U8": "u1", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
+    {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4", "F64": "<f8"}
 )
 """The formats that data files use, as numpy names them."""
 _FORMAT_NAMES = {np.dtype(dtype): name for name, dtype in NUMPY_DTYPES.items()}

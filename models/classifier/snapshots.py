@@ -6,7 +6,7 @@ them.
 """
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.checkpoint import write_manifest
+from models.class_names import sort_classes
 from models.classifier.formats import read_batches
 from models.classifier.records import (
     INDEX_NAME,
@@ -129,7 +130,7 @@ class _Columns:
         labels, split = np.concatenate(self._labels), np.concatenate(self._splits)
         schema = self._schema
         if schema is None:
-            schema = DataSchema(self._width, self._dtype, _sort_classes(self._codes))
+            schema = DataSchema(self._width, self._dtype, sort_classes(self._codes))
             # Until now labels counted the classes in the order in which they turned up.
             rank = {name: code for code, name in enumerate(schema.classes)}
             labels = np.array([rank[name] for name in self._codes], np.int64)[labels]
@@ -189,14 +190,6 @@ def _refuse(batch: Batch, wrong: npt.NDArray[np.bool_], what: str) -> None:
     if wrong.any():
         rows = np.flatnonzero(wrong.any(axis=1))[:NAMED_AT_MOST]
         raise DatasetError(f"{batch.source}: {', '.join(repr(batch.ids[row]) for row in rows)} {what}.")
-
-
-def _sort_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names; those of numbered classes by number, so that class k has label k where none is missing."""
-    names = list(names)
-    if all(name.isascii() and name.isdigit() and str(int(name)) == name for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
 
 
 def _chunks(features: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:

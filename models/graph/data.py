@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.graph.elements import edge_record, feature_record, node_record, parse_records
+from models.graph.elements import edge_records, feature_record, node_record, parse_records
+from models.graph.records import HOLDOUT, UNLABELLED, SparseRows, read_graph
 from models.holdout import in_audit_half
 
-UNLABELLED = -1
 _ELSEWHERE = -2
 
 
@@ -286,11 +288,7 @@ class GraphData:
 
     def _edge_records(self, rows: Iterable[int]) -> list[str]:
         sources, targets = self.edges[:, torch.tensor(list(rows), dtype=torch.int64)].tolist()
-        names = self.node_ids
-        return [
-            edge_record(names[source], names[target], directed=self.directed)
-            for source, target in zip(sources, targets, strict=True)
-        ]
+        return edge_records(self.node_ids, sources, targets, directed=self.directed)
 
     def _has_feature(self, node: str, feature: str) -> bool:
         return (
@@ -384,6 +382,29 @@ class GraphData:
         return dataclasses.replace(
             self, features=features, removed_features=self.removed_features.union(found)
         )
+
+
+def load_data(directory: Path) -> GraphData:
+    """Load a snapshot directory.
+
+    Raises:
+        DatasetError: It is not a snapshot of a graph.
+    """
+    graph, schema = read_graph(directory)
+    features = graph.features.dense() if isinstance(graph.features, SparseRows) else np.array(graph.features)
+    return GraphData(
+        node_ids=tuple(graph.node_ids),
+        features=torch.from_numpy(features),
+        feature_names=schema.names.all(),
+        labels=torch.from_numpy(graph.labels),
+        classes=schema.node_classes,
+        held_out_nodes=torch.from_numpy(graph.node_split == HOLDOUT),
+        edges=torch.from_numpy(graph.edges),
+        held_out_edges=torch.from_numpy(graph.edge_split == HOLDOUT),
+        relations=torch.from_numpy(graph.relations),
+        edge_classes=schema.edge_classes,
+        directed=schema.directed,
+    )
 
 
 def _scattered(length: int, rows: Tensor, values: Sequence[bool]) -> Tensor:

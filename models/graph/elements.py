@@ -6,7 +6,7 @@ node, `feature:["ID","FEATURE"]`. Ids are any strings and stand in these names u
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,7 +43,24 @@ def edge_record(source: str, target: str, *, directed: bool) -> str:
     ('edge:["a","b"]', 'edge:["b","a"]')
     """
     ends = (source, target) if directed or source <= target else (target, source)
-    return EDGE + _compact(ends)
+    return EDGE + pair_text(ends)
+
+
+def edge_records(
+    ids: Sequence[str], sources: Sequence[int], targets: Sequence[int], *, directed: bool
+) -> list[str]:
+    """Return the record ids of many edges between the nodes at these positions of `ids`.
+
+    >>> edge_records(["b", "a"], [0], [1], directed=False)
+    ['edge:["a","b"]']
+    """
+    quote: dict[int, str] = {place: quoted(ids[place]) for place in {*sources, *targets}}
+    return [
+        f"{EDGE}[{quote[source]},{quote[target]}]"
+        if directed or ids[source] <= ids[target]
+        else f"{EDGE}[{quote[target]},{quote[source]}]"
+        for source, target in zip(sources, targets, strict=True)
+    ]
 
 
 def feature_record(node: str, feature: str) -> str:
@@ -52,7 +69,7 @@ def feature_record(node: str, feature: str) -> str:
     >>> feature_record("007", "f3")
     'feature:["007","f3"]'
     """
-    return FEATURE + _compact((node, feature))
+    return FEATURE + pair_text((node, feature))
 
 
 def parse_records(record_ids: Iterable[str], *, directed: bool) -> Named:
@@ -82,7 +99,12 @@ def quoted(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)
 
 
-def _compact(pair: tuple[str, str]) -> str:
+def pair_text(pair: tuple[str, str]) -> str:
+    """Return a pair of ids as compact JSON.
+
+    >>> pair_text(("007", "é"))
+    '["007","é"]'
+    """
     return f"[{quoted(pair[0])},{quoted(pair[1])}]"
 
 
