@@ -8,6 +8,7 @@ import torch
 
 from unlearning.audits.metrics.activation_distance import activation_distance
 from unlearning.audits.metrics.cross_entropy import cross_entropies
+from unlearning.audits.metrics.edge_auc import auc_difference, deleted_auc, held_out_auc
 from unlearning.audits.metrics.estimate import mean_estimate
 from unlearning.audits.metrics.jensen_shannon import divergences, jensen_shannon
 from unlearning.audits.metrics.kolmogorov_smirnov import kolmogorov_smirnov
@@ -15,6 +16,7 @@ from unlearning.audits.metrics.lira import lira_offline, lira_online
 from unlearning.audits.metrics.logit_margin import logit_margins
 from unlearning.audits.metrics.membership_auc import membership_auc, placements
 from unlearning.audits.metrics.memorisation import memorisation_proxy, memorisation_scores
+from unlearning.audits.metrics.presence_ratio import presence_ratio
 from unlearning.audits.metrics.retained_privacy import membership_change
 from unlearning.audits.metrics.rmia import rmia_offline, rmia_online
 from unlearning.audits.metrics.strata import strata
@@ -49,6 +51,10 @@ METRICS = {
     "ks": (kolmogorov_smirnov, (SIGNALS, SHADOWS[0])),
     "auc": (membership_auc, (SIGNALS, SHADOWS[0])),
     "placements": (placements, (SIGNALS, SHADOWS[0])),
+    "et": (held_out_auc, (SIGNALS, SHADOWS[0])),
+    "ed": (deleted_auc, (SIGNALS, SHADOWS[0])),
+    "auc difference": (auc_difference, (SIGNALS, SHADOWS[0], SHADOWS, SHADOWS)),
+    "presence": (presence_ratio, (SIGNALS, SHADOWS[0])),
     "js": (jensen_shannon, (LOGITS, OTHER_LOGITS)),
     "divergences": (divergences, (LOGITS, OTHER_LOGITS)),
     "activation": (activation_distance, (LOGITS, OTHER_LOGITS)),
