@@ -66,8 +66,19 @@ _RECOMMENDER = Family(
     runtime_module="models.recommender.runtime",
 )
 
+_GRAPH = Family(
+    name="graph",
+    title="Graph networks",
+    target_kinds=frozenset({"nodes", "node_features", "edges", "node_classes", "edge_classes", "subjects"}),
+    data_suffixes=frozenset({".npz", ".csv", ".json", ".jsonl", ".parquet", ".safetensors"}),
+    checkpoint_suffixes=frozenset({".json", ".safetensors"}),
+    snapshots_module="models.graph.snapshots",
+    targets_module="models.graph.targets",
+    runtime_module="models.graph.runtime",
+)
+
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for family in (_CLASSIFIER, _RECOMMENDER)}
+    {family.name: family for family in (_CLASSIFIER, _GRAPH, _RECOMMENDER)}
 )
 
 
