@@ -5,13 +5,14 @@ understands. Planning is deterministic: it depends on its input and on the insta
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.families import get_family
 from unlearning.catalog import get_method, methods
-from unlearning.catalog.spec import CostInput, Guarantee, MethodSpec
+from unlearning.catalog.spec import CostInput, Guarantee, MethodSpec, Way
 from unlearning.errors import ConfigurationError, PlanningError
 
 AUTO = "auto"
@@ -94,6 +95,15 @@ class Plan(BaseModel):
     ruled_out: tuple[RuledOut, ...]
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A method that fits."""
+
+    spec: MethodSpec
+    flops: float
+    way: Way | None
+
+
 def make_plan(asked: PlanInput) -> Plan:
     """Choose and order the methods for one job.
 
@@ -108,25 +118,23 @@ def make_plan(asked: PlanInput) -> Plan:
     """
     get_family(asked.family)
     named = _named_method(asked)
-    fitting: list[tuple[MethodSpec, float]] = []
+    fitting: list[_Candidate] = []
     ruled_out: list[RuledOut] = []
     for spec in methods(asked.family):
         obstacle = _obstacle(spec, asked)
-        flops = _estimated_flops(spec, asked) if obstacle is None else None
+        estimate = _estimate(spec, asked) if obstacle is None else None
         if obstacle is None and named is not None and spec.name != named.name:
             obstacle = f"The method {named.name} was named instead."
-        if obstacle is None and flops is None:
+        if obstacle is None and estimate is None:
             obstacle = "Its cost estimate fails on what is known of this model, so its place cannot be told."
-        if obstacle is not None or flops is None:
+        if obstacle is not None or estimate is None:
             ruled_out.append(RuledOut(method=spec.name, reason=str(obstacle)))
         else:
-            fitting.append((spec, flops))
+            fitting.append(_Candidate(spec, *estimate))
     if not fitting:
         raise PlanningError(_nothing_fits(asked, ruled_out))
     fitting.sort(key=_place)
-    rungs = tuple(
-        _rung(spec, flops, asked, place, of=len(fitting)) for place, (spec, flops) in enumerate(fitting)
-    )
+    rungs = tuple(_rung(candidate, asked, place, of=len(fitting)) for place, candidate in enumerate(fitting))
     return Plan(rungs=rungs, ruled_out=tuple(ruled_out))
 
 
@@ -135,8 +143,8 @@ def estimated_retraining_seconds(asked: PlanInput) -> float | None:
 
     A reference is what the family's last resort would make, by another seed.
     """
-    estimates = [_estimated_flops(spec, asked) for spec in methods(asked.family) if spec.fallback]
-    known = [flops for flops in estimates if flops is not None]
+    estimates = [_estimate(spec, asked) for spec in methods(asked.family) if spec.fallback]
+    known = [estimate[0] for estimate in estimates if estimate is not None]
     return min(known) / FLOPS_PER_SECOND if known else None
 
 
@@ -153,10 +161,10 @@ def _named_method(asked: PlanInput) -> MethodSpec | None:
     return None
 
 
-def _place(candidate: tuple[MethodSpec, float]) -> tuple[bool, float, int, str]:
+def _place(candidate: _Candidate) -> tuple[bool, float, int, str]:
     """Sort by work, then strength; the name makes the order total."""
-    spec, flops = candidate
-    return spec.fallback, flops, STRENGTH[spec.guarantee], spec.name
+    spec = candidate.spec
+    return spec.fallback, candidate.flops, STRENGTH[spec.guarantee], spec.name
 
 
 def _obstacle(spec: MethodSpec, asked: PlanInput) -> str | None:
@@ -179,18 +187,21 @@ def _obstacle(spec: MethodSpec, asked: PlanInput) -> str | None:
     return None
 
 
-def _estimated_flops(spec: MethodSpec, asked: PlanInput) -> float | None:
+def _estimate(spec: MethodSpec, asked: PlanInput) -> tuple[float, Way | None] | None:
+    """Return the work and the way of going about it, or None where the sizes that are known do not tell."""
     # Held-out records of a target cost nothing to forget, and may outnumber the training records.
     forget = min(asked.forget, asked.records)
     sizes = CostInput(records=asked.records, forget=forget, architecture=asked.architecture)
     try:
         flops = float(spec.cost(sizes))
+        way = None if spec.way is None else spec.way(sizes)
     except Exception:  # noqa: BLE001 - a plug-in's function on sizes it may not know: no estimate, said as such
         return None
-    return flops if math.isfinite(flops) and flops >= 0 else None
+    return (flops, way) if math.isfinite(flops) and flops >= 0 else None
 
 
-def _rung(spec: MethodSpec, flops: float, asked: PlanInput, place: int, *, of: int) -> Rung:
+def _rung(candidate: _Candidate, asked: PlanInput, place: int, *, of: int) -> Rung:
+    spec, flops, way = candidate.spec, candidate.flops, candidate.way
     if asked.method != AUTO:
         why = "It was named in the request; no other method will be tried."
     elif of == 1:
@@ -201,10 +212,13 @@ def _rung(spec: MethodSpec, flops: float, asked: PlanInput, place: int, *, of: i
         why = f"The least estimated work of the methods that fit; its guarantee is {spec.guarantee.value}."
     else:
         why = f"Next by estimated work, should those before it not pass; its guarantee is {spec.guarantee.value}."
+    parameters = asked.parameters
+    if way is not None and not way.parameters.keys() & parameters.keys():
+        why, parameters = f"{why} {way.reason}", {**way.parameters, **parameters}
     return Rung(
         method=spec.name,
         guarantee=spec.guarantee,
-        parameters=spec.configure(asked.parameters).model_dump(mode="json"),
+        parameters=spec.configure(parameters).model_dump(mode="json"),
         reason=why,
         estimated_flops=flops,
         estimated_seconds=flops / FLOPS_PER_SECOND,

@@ -2,8 +2,8 @@
 
 import enum
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -41,6 +41,16 @@ class CostInput:
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a method goes about a request of some size."""
+
+    reason: str
+    """In a sentence, for the plan."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What is chosen of its configuration; a client's own parameters come first."""
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """One row of the catalog.
 
@@ -51,6 +61,7 @@ class MethodSpec:
         update: `module:function` that brings a model from one snapshot's records to another's with the same
             guarantee, or None where the method only forgets.
         fallback: True for the method that ends every ladder.
+        way: Chooses how to go about a request by its size, or None where there is one way only.
     """
 
     family: str
@@ -69,6 +80,7 @@ class MethodSpec:
     cost: Callable[[CostInput], float]
     update: str | None = None
     fallback: bool = False
+    way: Callable[[CostInput], Way] | None = None
 
     def configure(self, parameters: dict[str, Any]) -> MethodConfig:
         """Build the configuration, defaults filled in.
