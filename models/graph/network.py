@@ -312,7 +312,7 @@ def _attention(messages: Messages, sent: Tensor, asked: Tensor) -> tuple[Tensor,
     scores = functional.leaky_relu(sent[columns] + asked[rows], _NEGATIVE_SLOPE)
     own = functional.leaky_relu(sent[: messages.targets] + asked, _NEGATIVE_SLOPE)
     # The largest score is taken off before the exponential, which then cannot overflow; no share depends on it.
-    largest = own.detach().index_reduce(0, rows, scores.detach(), "amax")
+    largest = own.detach().scatter_reduce(0, rows[:, None].expand_as(scores), scores.detach(), "amax")
     exponentials, own = (scores - largest[rows]).exp(), (own - largest).exp()
     total = own.index_add(0, rows, exponentials)
     return exponentials / total[rows], own / total
