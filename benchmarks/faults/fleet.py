@@ -126,6 +126,7 @@ class Fleet:
         self._workspace = workspace
         self._deck = deck
         self._left = len(deck)
+        self._last_strike = time.monotonic()
         self._patience = STUCK_LEASES * settings.lease_seconds
         self._wanted = {"armed": armed, "sound": sound}
         self._members: dict[str, Member] = {}
@@ -167,6 +168,20 @@ class Fleet:
         halted = any(member.resume_at is not None for member in list(self._members.values()))
         return self._left <= 0 and not halted
 
+    @property
+    def seconds_since_strike(self) -> float:
+        """How long no fault has struck."""
+        return time.monotonic() - self._last_strike
+
+    def describe(self) -> str:
+        """Say which faults have not struck, and who has them."""
+        held = [
+            f"{name}{'' if member.ready else ' (never ready)'}: "
+            + ", ".join(fault.point.name for fault in member.order.faults[member.struck :])
+            for name, member in list(self._members.items())
+        ]
+        return f"{len(self._deck)} faults not dealt; {'; '.join(held)}"
+
     def check(self) -> None:
         """Raise what has ended the fleet, if anything has.
 
@@ -196,6 +211,7 @@ class Fleet:
             if "strike" not in line:
                 continue
             self._left -= 1
+            self._last_strike = time.monotonic()
             if line["action"] == Action.KILL:
                 self.kills[line["strike"]] += 1
             if member is None:

@@ -31,6 +31,7 @@ from models.errors import CheckpointError
 from models.id_index import IdIndex
 
 LOOK_SECONDS = 0.1
+OPEN = (RequestStatus.PENDING, RequestStatus.RUNNING, RequestStatus.NEEDS_REVIEW)
 
 
 class Watch:
@@ -262,9 +263,7 @@ class Judge:
 
 def at_rest(database: Database) -> bool:
     """Tell whether no request and no job waits or runs."""
-    open_requests = select(func.count()).where(
-        ForgetRequest.status.in_([RequestStatus.PENDING, RequestStatus.RUNNING, RequestStatus.NEEDS_REVIEW])
-    )
+    open_requests = select(func.count()).where(ForgetRequest.status.in_(OPEN))
     open_jobs = select(func.count()).where(Job.state.in_([*ACTIVE, JobState.QUEUED]))
     with database.read() as session:
         return not session.scalar(open_requests) and not session.scalar(open_jobs)

@@ -24,7 +24,7 @@ from app.worker.settlement import WORKER_DIED
 from benchmarks.faults.clients import Ledger, submit
 from benchmarks.faults.fleet import run_worker_process
 from benchmarks.faults.house import DatabaseServer, House, fill_up
-from benchmarks.faults.judgement import Span
+from benchmarks.faults.judgement import OPEN, Span
 from benchmarks.faults.launcher import Order, damage, largest_file, launch
 
 SKEW_SECONDS = 600.0
@@ -86,6 +86,21 @@ class Scenarios:
     def taken_over(self) -> int:
         """Count the jobs that have been taken from their workers."""
         return self._count(Job.state == JobState.ABANDONED, Job.reason == WORKER_DIED)
+
+    def describe(self) -> str:
+        """Say what is open: requests by status, and every active job with its age and its last event."""
+        with self._database.read() as session:
+            now = database_now(session)
+            open_requests = session.execute(
+                select(ForgetRequest.status, func.count())
+                .where(ForgetRequest.status.in_(OPEN))
+                .group_by(ForgetRequest.status)
+            )
+            told = [f"{count} {status.value}" for status, count in open_requests]
+            for job in session.scalars(select(Job).where(Job.state.in_(ACTIVE))):
+                age = (now - job.started_at).total_seconds() if job.started_at is not None else 0.0
+                told.append(f"job {job.id} of {job.lease_owner} for {age:.0f} s, {job.progress}")
+        return ", ".join(told) or "no request is open"
 
     def _damaged(self, model: str, find: Callable[[str], str]) -> None:
         self._ledger.resting.add(model)
