@@ -11,6 +11,7 @@ no difference of large numbers is left where a small one belongs. Attention (GAT
 other: there each changed row is computed anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +154,18 @@ class LayerCache:
             arrived[changes.rows] = changes.values
         self._feature_changes = _merged(self._feature_changes, refresh.features)
         self.adjacency = refresh.after
+
+    def adopt(self, model: GraphModel, keys: Tensor, arrivals: Sequence[RowChanges]) -> None:
+        """Go over to the same network with further deletion operators.
+
+        Args:
+            model: The network, all its operators included.
+            keys: Whose rows these are, shape (n,).
+            arrivals: Rows of what arrives in each layer but the first, where the new operators change it.
+        """
+        for arrived, changes in zip(self._accumulated[1:], arrivals, strict=True):
+            arrived[changes.rows] = changes.values
+        self.model, self._keys = model, keys
 
     def inputs_of(self, layer: int, rows: Tensor, changes: RowChanges | None = None) -> Tensor:
         """Return what a layer reads of some nodes.

@@ -21,7 +21,7 @@ many matrices; beyond `most_requests` it declines. Where too little is held out,
 form declines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,20 +68,54 @@ def run(
             config.scope == "auto" and is_small(graph, elements, model.layers)
         )
         if local:
-            retained = Retained.nearby(LayerCache(model, data.features, graph, keys), elements)
+            cache = LayerCache(model, data.features, graph, keys)
+            retained = Retained.nearby(cache, elements, cache.refreshed(elements))
         else:
             retained = Retained.afresh(model, data.features, graph, elements, keys)
         training = OperatorTraining(model, retained, keys, config, generator)
-        if not training.works:
-            return with_operators(model, data, elements, None)
-        if local or config.calibration == "paper":
-            in_turn = config.order == "in_turn" or (config.order == "auto" and local)
-            steps = training.steps(in_turn=in_turn)
-            for step, loss in enumerate(training.epochs(in_turn=in_turn), start=1):
-                progress("training operators", step, steps, {"deletion loss": loss})
+        if local or config.calibration == "paper" or not training.works:
+            training.run(
+                in_turn=config.order == "in_turn" or (config.order == "auto" and local), progress=progress
+            )
         else:
             _train_until_never_seen(training, model, data, forget, elements, config, generator, progress)
-        return with_operators(model, data, elements, training)
+        return with_operators(model, _names(data), elements, training)
+
+
+def delete_locally(
+    cache: LayerCache,
+    keys: Tensor,
+    elements: Elements,
+    config: GnnDeleteConfig,
+    *,
+    generator: torch.Generator,
+    progress: Progress,
+) -> GraphModel:
+    """Forget in a cache that is kept between requests: the work is the neighbourhood's, whatever the graph's size.
+
+    Args:
+        cache: Of the model on the graph as it is; it is brought up to the result.
+        keys: Of all nodes (`models.graph.deletion.node_keys`), shape (n,).
+        elements: What is deleted, nodes where they are in the cache.
+        config: Its scope is taken for local.
+        generator: Draws the random nodes.
+        progress: Receives each step's loss.
+
+    Raises:
+        MethodUnsuitableError: The model has had too many requests.
+    """
+    model = cache.model
+    refuse_more(model, config)
+    refresh = cache.refreshed(elements)
+    retained = Retained.nearby(cache, elements, refresh)
+    training = OperatorTraining(
+        model, retained, None if model.deletion_operators is None else keys, config, generator
+    )
+    training.run(in_turn=config.order != "together", progress=progress)
+    deleted = with_operators(model, lambda nodes: keys[nodes], elements, training)
+    cache.apply(refresh)
+    cache.adopt(deleted, keys, training.arrivals())
+    return deleted
 
 
 def refuse_more(model: GraphModel, config: GnnDeleteConfig) -> None:
@@ -103,18 +137,25 @@ def is_small(graph: Adjacency, elements: Elements, layers: int) -> bool:
 
 
 def with_operators(
-    model: GraphModel, data: GraphData, elements: Elements, training: "OperatorTraining | None"
+    model: GraphModel, names: Callable[[Tensor], Tensor], elements: Elements, training: "OperatorTraining"
 ) -> GraphModel:
-    """Return the model with what was trained, if anything was, and with no operator for a node that is deleted."""
-    gone = _keys(data, elements.nodes)
+    """Return the model with what was trained, if anything was, and with no operator for a node that is deleted.
+
+    Args:
+        model: Its own operators stay.
+        names: Returns the keys of nodes, shape (k,) -> (k,).
+        elements: What is deleted.
+        training: As far as it has come.
+    """
+    gone = names(elements.nodes)
     deletions = [
         operators.without(gone)
         for operators in model.deletion_operators or ()
         if isinstance(operators, Deletion)
     ]
-    if training is not None:
-        names = [_keys(data, work.nodes).sort().values for work in training.works]
-        deletions.append(Deletion([operator.float() for operator in training.operators], names))
+    if training.works:
+        keys = [names(work.nodes).sort().values for work in training.works]
+        deletions.append(Deletion([operator.float() for operator in training.operators], keys))
     return model.with_deletions(deletions)
 
 
@@ -159,7 +200,6 @@ class OperatorTraining:
 
     Attributes:
         works: One for each layer; none where nothing that stays has lost anything.
-        steps: How many losses `epochs` yields.
     """
 
     def __init__(
@@ -190,16 +230,18 @@ class OperatorTraining:
         """The operators as they are now: float64, shape (d, d) each."""
         return [descent.operator for descent in self._descents]
 
-    def epochs(self, *, in_turn: bool) -> Iterator[float]:
-        """Train, and yield the loss of each epoch, or with `in_turn` of each layer's epochs, before the step."""
-        yield from self._in_turn() if in_turn else self._together()
+    def run(self, *, in_turn: bool, progress: Progress) -> None:
+        """Train all epochs, one layer after the other where `in_turn`, or all layers together."""
+        losses = self.in_turn() if in_turn else self.together()
+        steps = self._config.epochs * (len(self.works) if in_turn else 1)
+        for step, loss in enumerate(losses, start=1):
+            progress("training operators", step, steps, {"deletion loss": loss})
 
-    def steps(self, *, in_turn: bool) -> int:
-        """Return how many losses `epochs` yields."""
-        return self._config.epochs * (len(self.works) if in_turn else 1)
+    def in_turn(self) -> Iterator[float]:
+        """Train one operator to the end before the next, and yield the loss before each step.
 
-    def _in_turn(self) -> Iterator[float]:
-        """Train one operator to the end before the next: its layer's outputs then stay as they are meanwhile."""
+        What a layer puts out then stays as it is meanwhile, so that its rows are summed up once.
+        """
         previous: Tensor | None = None
         for work, descent in zip(self.works, self._descents, strict=True):
             outputs = work.outputs(self._model, previous)
@@ -207,8 +249,13 @@ class OperatorTraining:
             yield from descent.minimise(quadratic, self._config.epochs)
             previous = outputs @ descent.operator.to(outputs.dtype)
 
-    def _together(self) -> Iterator[float]:
-        """Move all operators in every epoch, as published: each layer reads what the one before makes just then."""
+    def together(self) -> Iterator[float]:
+        """Move all operators in every epoch, as published, and yield the sum of their losses before the step.
+
+        Each layer reads what the one before makes just then.
+        """
+        if not self.works:
+            return
         balance = self._config.balance
         # No operator changes what the first layer puts out.
         first = Quadratic.of(self.works[0].aims.originals, self.works[0].aims, balance)
@@ -291,9 +338,9 @@ def _train_until_never_seen(
         sides.stage.keys(),
     )
     rule = begin_calibration("validation", model, sides, scene, forget, generator)
-    for epoch, loss in enumerate(training.epochs(in_turn=False), start=1):
+    for epoch, loss in enumerate(training.together(), start=1):
         enough = epoch % CHECK_EVERY == 0 and rule.is_enough(
-            model, scene.embed(with_operators(model, data, elements, training))
+            model, scene.embed(with_operators(model, _names(data), elements, training))
         )
         progress(
             "training operators",
@@ -305,6 +352,6 @@ def _train_until_never_seen(
             return
 
 
-def _keys(data: GraphData, nodes: Tensor) -> Tensor:
-    """Return the keys of some nodes, shape (k,)."""
-    return node_keys(data.node_ids[node] for node in nodes.tolist())
+def _names(data: GraphData) -> Callable[[Tensor], Tensor]:
+    """Return what computes the keys of some nodes, shape (k,) -> (k,)."""
+    return lambda nodes: node_keys(data.node_ids[node] for node in nodes.tolist())

@@ -32,25 +32,28 @@ class Retained:
         gone: Nodes that are deleted, ascending.
         ends: Nodes that stay and are an end of something deleted, once for each such thing: shape (m,).
         outputs: Deletion operators applied that the model has already.
-        refresh: What the deletion changes in the cache that `outputs` reads; None where it was computed anew.
     """
 
     graph: Adjacency
     gone: Tensor
     ends: Tensor
     outputs: Outputs
-    refresh: Refresh | None
 
     @classmethod
-    def nearby(cls, cache: LayerCache, elements: Elements) -> "Retained":
-        """Lay what the deletion changes over a cache of the graph as it was; the cache is left as it is."""
-        refresh = cache.refreshed(elements)
+    def nearby(cls, cache: LayerCache, elements: Elements, refresh: Refresh) -> "Retained":
+        """Lay what the deletion changes over a cache of the graph as it was; the cache is left as it is.
+
+        Args:
+            cache: Of the graph as it was.
+            elements: What is deleted.
+            refresh: What `cache.refreshed(elements)` returned.
+        """
 
         def outputs(layer: int, rows: Tensor) -> Tensor:
             # What the next layer reads is what this one puts out.
             return cache.inputs_of(layer + 1, rows, refresh.layers[layer])
 
-        return cls(refresh.after, elements.nodes, ends_of(cache.adjacency, elements), outputs, refresh)
+        return cls(refresh.after, elements.nodes, ends_of(cache.adjacency, elements), outputs)
 
     @classmethod
     def afresh(
@@ -69,7 +72,7 @@ class Retained:
         features[elements.nodes] = 0.0
         features[elements.features[:, 0], elements.features[:, 1]] = 0.0
         cache = LayerCache(model, features, before.without(elements), keys)
-        return cls(cache.adjacency, elements.nodes, ends_of(before, elements), cache.outputs, None)
+        return cls(cache.adjacency, elements.nodes, ends_of(before, elements), cache.outputs)
 
 
 def ends_of(graph: Adjacency, elements: Elements) -> Tensor:
