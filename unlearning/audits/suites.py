@@ -50,6 +50,7 @@ SUITES: Mapping[str, str] = MappingProxyType(
     {
         "classifier": "unlearning.audits.classifier.suite:audit",
         "graph": "unlearning.audits.graph.suite:audit",
+        "recommender": "unlearning.audits.recommender.suite:audit",
     }
 )
 """Family -> `module:function` of its suite, the one place where it is registered.

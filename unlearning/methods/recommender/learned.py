@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
+
 from models.contracts import ForgetSet
 from models.recommender.closed_form import Change
 from models.recommender.data import RecommenderData
@@ -59,7 +61,7 @@ def updating(
 
 def users_of(data: RecommenderData) -> set[str]:
     """Return the users with an interaction here."""
-    return {data.users[user] for user in data.user_index.unique().tolist()}
+    return {data.users[user] for user in torch.unique(data.user_index).tolist()}
 
 
 def _task(
