@@ -17,7 +17,9 @@ KindOption = Annotated[
 ]
 IdsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="The ids; a pair, such as an edge, as A:B.", show_default=False),
+    typer.Argument(
+        metavar="[ID]...", help='The ids; a pair, such as an edge, as A:B or ["A","B"].', show_default=False
+    ),
 ]
 IdsFileOption = Annotated[
     Path | None,
@@ -100,7 +102,24 @@ def _read_lines(path: Path | None) -> list[str]:
 
 
 def _pair(text: str) -> list[str]:
+    """Read two ids as A:B, or as JSON where an id has a colon itself.
+
+    >>> _pair("17:23"), _pair('["node:1","2"]')
+    (['17', '23'], ['node:1', '2'])
+    """
     first, colon, second = text.partition(":")
+    as_json = _json_pair(text)
+    if as_json is not None:
+        return as_json
     if not (first and colon and second):
-        raise CommandError(f"{text!r} is not a pair of the form A:B.")
+        raise CommandError(f'{text!r} is not a pair of the form A:B or ["A","B"].')
     return [first, second]
+
+
+def _json_pair(text: str) -> list[str] | None:
+    try:
+        pair = json.loads(text)
+    except ValueError:
+        return None  # the usual case: A:B is no JSON
+    is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)  # noqa: PLR2004 - a pair
+    return pair if is_pair else None

@@ -120,9 +120,13 @@ def _refuse_other_data(config: Mapping[str, Any], data_schema: Mapping[str, Any]
     """Compare what checkpoint and dataset both say of the data."""
     for of_model, of_data, what in (
         ("classes", "classes", "classes"),
+        ("classes", "node_classes", "classes"),
         ("input_width", "width", "feature width"),
+        ("width", "width", "feature width"),
     ):
         if of_model in config and of_data in data_schema and config[of_model] != data_schema[of_data]:
+            if of_data == "node_classes" and not config[of_model]:
+                continue  # a network that predicts links has no classes, whatever its graph has
             raise CheckpointMismatchError(
                 f"The checkpoint's {what} are {_shortened(config[of_model])}, "
                 f"the dataset's {_shortened(data_schema[of_data])}."
