@@ -123,7 +123,8 @@ class RecommenderEvidence(Evidence[PairScores]):
         others, own = self._lengths(pairs)
         item = embeddings[pairs.items]
         mean = (sums[pairs.users] - own.unsqueeze(1) * item) / others.unsqueeze(1)
-        return (mean * item).sum(dim=1)
+        scores: Tensor = (mean * item).sum(dim=1)
+        return scores
 
     def _foldable(self, records: Records, pairs: Pairs) -> Pairs:
         """Choose the pairs of users who have at least one other item, by the positions of all users before."""
@@ -137,8 +138,10 @@ class RecommenderEvidence(Evidence[PairScores]):
 
     def _lengths(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return how many other items each user has, and 1 where the item itself is among them, both (n,)."""
-        own = self._histories[pairs.users.numpy(), pairs.items.numpy()]
-        own = torch.from_numpy(np.asarray(own, dtype=np.float64).reshape(-1))
+        taken = self._histories.tocoo()
+        size = self._histories.shape[1]
+        keys = torch.from_numpy(taken.row.astype(np.int64) * size + taken.col)
+        own = torch.isin(pairs.users * size + pairs.items, keys).to(torch.float64)
         lengths = torch.from_numpy(np.diff(self._histories.indptr).astype(np.float64))
         return lengths[pairs.users] - own, own
 
