@@ -49,6 +49,8 @@ class Layout:
     kinds: str
     """Letters of numpy's kinds of type that are accepted."""
     dimensions: int = 1
+    either_order: bool = False
+    """Whether it may be stored column by column; then it cannot be read row by row."""
 
 
 class ArrayStream:
@@ -57,7 +59,7 @@ class ArrayStream:
     def __init__(self, name: str, file: IO[bytes], size: int, layout: Layout) -> None:
         self.name = name
         self._file = file
-        self.shape, self.dtype = self._read_header(layout)
+        self.shape, self.dtype, self._by_columns = self._read_header(layout)
         self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         if file.tell() + math.prod(self.shape) * self.dtype.itemsize != size:
             raise ValueError(f"the array {name!r} does not have the size that its header claims")
@@ -77,9 +79,9 @@ class ArrayStream:
             ValueError: The array is cut off.
             zipfile.BadZipFile: The array is damaged.
         """
-        values = self._read(math.prod(self.shape) * self.dtype.itemsize).reshape(self.shape)
+        values = self._read(math.prod(self.shape) * self.dtype.itemsize)
         self.finish()
-        return values
+        return values.reshape(self.shape, order="F" if self._by_columns else "C")
 
     def finish(self) -> None:
         """Read past the end, which makes `zipfile` compare the checksum."""
@@ -91,7 +93,7 @@ class ArrayStream:
             raise ValueError(f"the array {self.name!r} is cut off")
         return np.frombuffer(data, self.dtype)
 
-    def _read_header(self, layout: Layout) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def _read_header(self, layout: Layout) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
         length = self._file.read(len(_MAGIC) + 2)
         text = self._file.read(int.from_bytes(length[len(_MAGIC) :], "little")).decode("latin-1")
         header = _HEADER.fullmatch(text)
@@ -108,13 +110,14 @@ class ArrayStream:
         shape = tuple(int(length) for length in header["shape"].replace(",", " ").split())
         if len(shape) != layout.dimensions:
             raise ValueError(f"the array {self.name!r} has the shape {shape}")
-        if header["fortran"] == "True" and sum(length > 1 for length in shape) > 1:
+        by_columns = header["fortran"] == "True" and sum(length > 1 for length in shape) > 1
+        if by_columns and not layout.either_order:
             raise ValueError(
                 f"the {self.name} are stored column by column; save numpy.ascontiguousarray({self.name}) instead"
             )
         if dtype.kind in "US" and dtype.itemsize > _MAX_STRING_BYTES:
             raise ValueError(f"the strings of the array {self.name!r} are too long")
-        return shape, dtype
+        return shape, dtype, by_columns
 
 
 @contextmanager

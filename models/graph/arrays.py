@@ -40,8 +40,8 @@ _LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         **dict.fromkeys(
             ("ids", "labels", "subjects", "split", "relations", "edge_split", "feature_names"), Layout(NAMES)
         ),
-        "edge_index": Layout("iu", dimensions=2),
-        "edges": Layout(NAMES, dimensions=2),
+        "edge_index": Layout("iu", dimensions=2, either_order=True),
+        "edges": Layout(NAMES, dimensions=2, either_order=True),
         "features": Layout(NUMBERS, dimensions=2),
         **{prefix + "data": Layout(NUMBERS) for prefix in ("", "x_")},
         **{prefix + name: Layout("iu") for prefix in ("", "x_") for name in _SPARSE[1:]},
