@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from models.holdout import in_audit_half
-from models.recommender.pairs import interaction_id
+from models.recommender.pairs import interaction_id, parse_interaction_id
 from models.recommender.records import HOLDOUT, read_interactions
 
 
@@ -72,7 +73,9 @@ class RecommenderData:
 
     def missing(self, record_ids: Iterable[str]) -> list[str]:
         """Return those record ids that are not here."""
-        return [record_id for record_id in record_ids if record_id not in self.positions]
+        record_ids = list(record_ids)
+        here = torch.isin(self._wanted(record_ids), self._keys).tolist()
+        return [record_id for record_id, there in zip(record_ids, here, strict=True) if not there]
 
     def only(self, record_ids: Iterable[str]) -> "RecommenderData":
         """Return these interactions, in the order in which they stand here; ids not here are ignored."""
@@ -169,10 +172,25 @@ class RecommenderData:
         return audited
 
     def _mask(self, record_ids: Iterable[str]) -> Tensor:
-        mask = torch.zeros(len(self), dtype=torch.bool)
-        here = [self.positions[record_id] for record_id in record_ids if record_id in self.positions]
-        mask[torch.tensor(here, dtype=torch.int64)] = True
-        return mask
+        return torch.isin(self._keys, self._wanted(record_ids))
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """One number for each interaction, shape (n,): a selection is then told without writing down any ids."""
+        return self.user_index * len(self.items) + self.item_index
+
+    def _wanted(self, record_ids: Iterable[str]) -> Tensor:
+        """Return the numbers of record ids; -1 for one whose user or item is not in the tables."""
+        return torch.tensor([self._key(record_id) for record_id in record_ids], dtype=torch.int64)
+
+    def _key(self, record_id: str) -> int:
+        try:
+            user, item = parse_interaction_id(record_id)
+        except ValueError:
+            return -1
+        row, column = bisect_left(self.users, user), bisect_left(self.items, item)
+        known = self.users[row : row + 1] == (user,) and self.items[column : column + 1] == (item,)
+        return row * len(self.items) + column if known else -1
 
 
 def load_data(directory: Path) -> RecommenderData:
