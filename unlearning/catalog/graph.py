@@ -54,13 +54,9 @@ class FinetuneConfig(DescentConfig):
 class D2dgnConfig(DescentConfig):
     """Configuration of `d2dgn`. Formulas are the paper's; the schedule was chosen on other draws than those reported."""
 
-    epochs: Epochs = Field(30, description="Steps, at most; 1 to 10,000. Chosen on Cora and CiteSeer.")
+    epochs: Epochs = Field(20, description="Steps, at most; 1 to 10,000. Chosen on Cora and CiteSeer.")
     learning_rate: LearningRate = Field(
-        3e-3, description="Of Adam, above 0 to 100. Chosen on Cora and CiteSeer."
-    )
-    decay: bool = Field(
-        default=True,
-        description="Whether the step length falls linearly to nothing, or stays, as it is in the paper.",
+        2e-3, description="Of Adam, above 0 to 100. Chosen on Cora and CiteSeer."
     )
     moving_layers: int | None = Field(
         None,
@@ -94,6 +90,15 @@ class D2dgnConfig(DescentConfig):
             "What the forgotten is moved to. `calibrated`: the answers that never-seen nodes or edges get (with "
             "calibration `validation` and the response). `untrained`: the paper's, a model at its first weights, "
             "which is always used with calibration `paper` and for embeddings."
+        ),
+    )
+    overshoot: float = Field(
+        1.5,
+        ge=1,
+        le=100,
+        description=(
+            "The calibrated destroyer's answers lie so many times as far from the present ones as the never-seen's, 1 to "
+            "100: the preserver pulls back, and the stopping rule ends it in between. Chosen on Cora and CiteSeer."
         ),
     )
     alpha: float = Field(
@@ -148,6 +153,15 @@ class GifConfig(MethodConfig):
         gt=0,
         le=1e6,
         description="Added to the curvature of the mean loss, above 0 to 10^6: the larger, the shorter the step.",
+    )
+    harm: float = Field(
+        0.1,
+        ge=0,
+        le=100,
+        description=(
+            "Rise of the retained nodes' mean loss in nats, 0 to 100, beyond which the damping is raised tenfold; "
+            "nothing of the kind is published."
+        ),
     )
     iterations: int = Field(
         100, ge=1, le=10_000, description="Of conjugate gradients, at most; published: 100 terms."

@@ -23,6 +23,7 @@ size of the request. Where too few nodes or edges are held out, or nothing that 
 it declines.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -33,15 +34,17 @@ from models.architectures import get_architecture
 from models.contracts import ForgetSet, Progress
 from models.graph.data import GraphData
 from models.graph.network import GraphModel
-from unlearning.audits.metrics.logit_margin import logit_margins
 from unlearning.catalog.graph import D2dgnConfig
 from unlearning.errors import MethodUnsuitableError
 from unlearning.losses.distillation import distillation_divergence
 from unlearning.losses.edge_distillation import edge_divergence
 from unlearning.losses.preserve_and_destroy import preserve_and_destroy
-from unlearning.methods.graph.never_seen import NeverSeen, StoppingRule, matched, shifted_margins
+from unlearning.methods.graph.never_seen import NeverSeen, StoppingRule, shifted_margins
 from unlearning.methods.graph.sides import Sides, as_method_errors
 from unlearning.methods.graph.student import Scene, Student
+
+CHECK_EVERY = 2
+"""Steps from one look at the never seen to the next: a look takes a quarter of a step's time."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,18 @@ def run(
                 "The model learned no label and no edge of what is to be forgotten, so there is nothing to ask a "
                 "destroyer; only what is left of its messages is to be taken away."
             )
-        never_seen = NeverSeen.prepare(model, sides, forget) if config.calibration == "validation" else None
         scene = Scene.of(model, sides.stage)
-        whole = model.embeddings(data)
-        preserved = kept.ask(model, whole[sides.sources])
-        destroyed = gone.ask(*untrained_destroyer(model, scene, generator))
-        if never_seen is not None and config.destroyer == "calibrated":
-            destroyed = calibrated_destroyer(model, scene, never_seen, whole[sides.sources], gone, destroyed)
+        whole = model.embeddings(data)[sides.sources]
+        preserved = kept.ask(model, whole)
+        never_seen = None
+        if config.calibration == "validation":
+            never_seen = NeverSeen.prepare(model, sides, scene, forget, generator)
+        destroyed = destroyer_answers(model, scene, never_seen, whole, gone, config, generator)
         rule = StoppingRule(never_seen)
-        student = Student(model, scene, config.learning_rate)
+        student = Student(model, scene, config.learning_rate, config.moving_layers)
         for epoch in range(1, config.epochs + 1):
             embeddings = student.embeddings()
-            if rule.is_enough(student.network, embeddings.detach()):
+            if epoch % CHECK_EVERY == 0 and rule.is_enough(student.network, embeddings.detach()):
                 progress("distilling", config.epochs, config.epochs, rule.figures)
                 break
             preserving = distance(preserved, kept.ask(student.network, embeddings), config)
@@ -146,46 +149,79 @@ def gone_questions(sides: Sides) -> Questions:
     return Questions(edges, nodes, torch.cat([edges.flatten(), nodes]).unique())
 
 
-def untrained_destroyer(
-    model: GraphModel, scene: Scene, generator: torch.Generator
-) -> tuple[GraphModel, Tensor]:
-    """Return the paper's destroyer, a network at its first weights, and its embeddings of the stage's nodes."""
-    seed = int(torch.randint(1 << 31, (), generator=generator))
-    destroyer = get_architecture("graph", model.architecture).runtime().untrained(model, seed=seed)
-    return destroyer, scene.embed(destroyer)
-
-
-def calibrated_destroyer(
-    model: GraphModel, scene: Scene, never_seen: NeverSeen, whole: Tensor, gone: Questions, untrained: Answers
+def destroyer_answers(
+    model: GraphModel,
+    scene: Scene,
+    never_seen: NeverSeen | None,
+    whole: Tensor,
+    gone: Questions,
+    config: D2dgnConfig,
+    generator: torch.Generator,
 ) -> Answers:
-    """Say what held-out nodes and edges are answered, in the distribution, in place of an untrained network's answers.
+    """Ask the destroyer that the configuration names; only an untrained one has anything to say of embeddings.
 
     Args:
         model: The original.
         scene: The stage.
-        never_seen: Held-out items that are like the forgotten ones.
+        never_seen: Held-out items, with `calibration="validation"`.
         whole: The original's embeddings of the retained nodes on the whole graph, shape (retained, d).
         gone: What is asked.
-        untrained: The untrained destroyer's answers; its embeddings are kept.
+        config: Names it.
+        generator: Draws the first weights.
     """
-    sides = never_seen.sides
+    if never_seen is None or config.destroyer == "untrained":
+        return untrained_destroyer(model, scene, gone, generator)
+    calibrated = calibrated_destroyer(model, scene, never_seen, whole, config.overshoot)
+    if config.variant == "response":
+        return calibrated
+    embeddings = untrained_destroyer(model, scene, gone, generator).embeddings
+    return dataclasses.replace(calibrated, embeddings=embeddings)
+
+
+def untrained_destroyer(
+    model: GraphModel, scene: Scene, gone: Questions, generator: torch.Generator
+) -> Answers:
+    """Let the paper's destroyer answer: a network of the model's shape at its first weights."""
+    seed = int(torch.randint(1 << 31, (), generator=generator))
+    destroyer = get_architecture("graph", model.architecture).runtime().untrained(model, seed=seed)  # type: ignore[attr-defined]
+    return gone.ask(destroyer, scene.embed(destroyer))
+
+
+def calibrated_destroyer(
+    model: GraphModel, scene: Scene, never_seen: NeverSeen, whole: Tensor, overshoot: float = 1.0
+) -> Answers:
+    """Answer as the original answers to held-out nodes and edges that are like the forgotten ones.
+
+    A deleted node keeps the relations among the other classes' logits; what is replayed gets the original's answer
+    without the lost features.
+
+    Args:
+        model: The original.
+        scene: The stage.
+        never_seen: Held-out items.
+        whole: The original's embeddings of the retained nodes on the whole graph, shape (retained, d).
+        overshoot: How many times as far as to the never-seen score the answer lies from the present one.
+
+    Returns:
+        No embeddings: no held-out node's are those that a forgotten one should have.
+    """
+    sides, likes = never_seen.sides, never_seen.edges
     staged = scene.embed(model)
     edges = model.edge_logits(staged, sides.forgotten_edges)
-    if len(edges):
-        edges = matched(edges, model.edge_logits(whole, never_seen.edges))
+    if likes is not None:
+        expected = likes.expected(edges, model.edge_logits(whole, likes.held_out))
+        edges = torch.lerp(edges, expected, overshoot)
     edges = torch.cat([edges, model.edge_logits(staged, sides.replayed_twins)])
-    nodes = untrained.nodes
-    if len(gone.nodes):
-        logits = model.node_logits(staged)
-        own, answers = logits[sides.forgotten_nodes], logits[sides.replayed_nodes[1]]
-        labels = sides.labels[sides.forgotten_nodes]
-        for likes in never_seen.nodes:
-            margins = logit_margins(model.node_logits(whole[likes.nodes]), likes.labels)
-            chosen = likes.chosen
-            wished = matched(logit_margins(own[chosen], labels[chosen]), margins)
-            own[chosen] = shifted_margins(own[chosen], labels[chosen], wished)
-        nodes = torch.cat([own, answers])
-    return Answers(edges, nodes, untrained.embeddings)
+    if model.task == "link_prediction":
+        return Answers(edges, staged[:0], staged[:0])
+    logits = model.node_logits(staged)
+    nodes = logits[sides.forgotten_nodes]
+    on_whole = model.node_logits(whole)
+    for kind in never_seen.nodes:
+        margins = kind.margins(logits)
+        margins = torch.lerp(margins, kind.expected(margins, on_whole), overshoot)
+        nodes[kind.chosen] = shifted_margins(nodes[kind.chosen], kind.labels, margins)
+    return Answers(edges, torch.cat([nodes, logits[sides.replayed_nodes[1]]]), staged[:0])
 
 
 def distance(teacher: Answers, student: Answers, config: D2dgnConfig) -> Tensor:

@@ -43,7 +43,7 @@ def run(
             return model.frozen()
         sides.require_retained(model)
         scene = Scene.of(model, sides.stage)
-        rule = begin_calibration(config.calibration, model, sides, forget, scene.embed(model))
+        rule = begin_calibration(config.calibration, model, sides, scene, forget, generator)
         recipe = model.config.recipe.model_copy(
             update={"epochs": config.epochs, "learning_rate": config.learning_rate}
         )

@@ -33,7 +33,7 @@ def run(
     forget: ForgetSet,
     config: GradientAscentConfig,
     *,
-    generator: torch.Generator,  # noqa: ARG001 - part of every method's contract; nothing here is random
+    generator: torch.Generator,
     progress: Progress,
 ) -> GraphModel:
     """Ascend the loss on what is forgotten.
@@ -49,7 +49,7 @@ def run(
         if not sides.asks:
             raise MethodUnsuitableError("The model learned no label and no edge of what is to be forgotten.")
         scene = Scene.of(model, sides.stage)
-        rule = begin_calibration(config.calibration, model, sides, forget, scene.embed(model))
+        rule = begin_calibration(config.calibration, model, sides, scene, forget, generator)
         student = Student(model, scene, config.learning_rate)
         for epoch in range(1, config.epochs + 1):
             loss = forget_loss(student.network, student.embeddings(), sides)

@@ -1,12 +1,13 @@
 """Never-seen nodes and edges as target and stopping rule of a forgetting on a graph, without any retraining.
 
 After true forgetting a model answers to a forgotten edge as to one that was held out, and to a forgotten node as to
-one whose label it never saw. The calibration half of what is held out, as far as it is retained, shows how that is. A
-class of nodes that is forgotten whole has no such likes under its own name: its nodes are compared with held-out nodes
-of other classes under that name, for which nothing speaks either.
+one whose label it never saw. The calibration half of what is held out, as far as it is retained, shows how that is;
+`likeness` carries it over to the forgotten items, which need not be like held-out ones in everything else. A class of
+nodes that is forgotten whole has no likes under its own name: its nodes are compared with held-out nodes of other
+classes under that name, for which nothing speaks either.
 
 Scores are edge logits, and for nodes the logit margin of the label. It is enough when forgotten items stand as far
-below retained ones as never-seen items do: AUC(retained vs forgotten) ≥ AUC(retained vs never seen).
+below retained ones as never-seen items like them do: AUC(retained vs forgotten) ≥ AUC(retained vs never seen).
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from models.contracts import ForgetSet
 from models.graph.network import GraphModel
 from unlearning.audits.metrics.logit_margin import logit_margins
 from unlearning.errors import MethodUnsuitableError
+from unlearning.methods.graph.likeness import edge_facts, expected_scores, node_facts
 from unlearning.methods.graph.sides import Sides
+from unlearning.methods.graph.student import Scene
 
 LEAST_HELD_OUT = 8
 """Held-out items that make a picture of one kind of forgotten item."""
@@ -34,7 +37,7 @@ class Scores:
 
     Attributes:
         forgotten: Shape (f,), f ≥ 1.
-        never_seen: Shape (v,), v ≥ 1.
+        never_seen: What the forgotten items would be scored, had they been held out: shape (f,).
         retained: Shape (r,), r ≥ 1.
     """
 
@@ -59,18 +62,66 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Likes:
+class EdgeLikes:
+    """Forgotten edges, and held-out ones like them.
+
+    Attributes:
+        forgotten: Shape (2, f).
+        held_out: Shape (2, v).
+        forgotten_facts: Shape (f, k).
+        held_out_facts: Shape (v, k).
+    """
+
+    forgotten: Tensor
+    held_out: Tensor
+    forgotten_facts: Tensor
+    held_out_facts: Tensor
+
+    def expected(self, own: Tensor, held_out: Tensor) -> Tensor:
+        """Return the logits that forgotten edges would have, had they been held out: shape (f,).
+
+        Args:
+            own: Logits of the forgotten edges, shape (f,): they decide the order of what the facts leave open.
+            held_out: Logits of the held-out edges, shape (v,).
+        """
+        return expected_scores(self.held_out_facts, held_out, self.forgotten_facts, own).to(own.dtype)
+
+
+@dataclass(frozen=True)
+class NodeLikes:
     """Forgotten nodes of one kind, and held-out ones like them.
 
     Attributes:
         chosen: Shape (f,): places in `Sides.forgotten_nodes`.
-        nodes: Shape (v,): held-out nodes on the stage.
-        labels: Shape (v,): the class under which each is looked at.
+        forgotten: Shape (f,): the same nodes, on the stage.
+        labels: Shape (f,).
+        held_out: Shape (v,), on the stage.
+        held_out_labels: Shape (v,): the class under which each held-out node is looked at.
+        forgotten_facts: Shape (f, k).
+        held_out_facts: Shape (v, k).
     """
 
     chosen: Tensor
-    nodes: Tensor
+    forgotten: Tensor
     labels: Tensor
+    held_out: Tensor
+    held_out_labels: Tensor
+    forgotten_facts: Tensor
+    held_out_facts: Tensor
+
+    def margins(self, logits: Tensor) -> Tensor:
+        """Return the logit margins of the forgotten nodes' labels: shape (n, classes) -> (f,), float64."""
+        return logit_margins(logits[self.forgotten], self.labels)
+
+    def expected(self, own: Tensor, logits: Tensor) -> Tensor:
+        """Return the margins that forgotten nodes would have, had they been held out: shape (f,), float64.
+
+        Args:
+            own: Margins of the forgotten nodes, shape (f,): they decide the order of what the facts leave open.
+            logits: Of all nodes of the stage, shape (n, classes).
+        """
+        known = logit_margins(logits[self.held_out], self.held_out_labels)
+        return expected_scores(self.held_out_facts, known, self.forgotten_facts, own)
 
 
 @dataclass(frozen=True)
@@ -79,31 +130,35 @@ class NeverSeen:
 
     Attributes:
         sides: Whose forgotten items.
-        edges: Shape (2, v): held-out edges; empty where no edges are forgotten.
+        edges: None where no edges are forgotten.
         nodes: One entry for each kind of forgotten node.
     """
 
     sides: Sides
-    edges: Tensor
-    nodes: tuple[Likes, ...]
+    edges: EdgeLikes | None
+    nodes: tuple[NodeLikes, ...]
 
     @classmethod
-    def prepare(cls, model: GraphModel, sides: Sides, forget: ForgetSet) -> "NeverSeen":
+    def prepare(
+        cls, model: GraphModel, sides: Sides, scene: Scene, forget: ForgetSet, generator: torch.Generator
+    ) -> "NeverSeen":
         """Find held-out items that are like the forgotten ones.
 
         Raises:
             MethodUnsuitableError: Too few items are held out.
         """
-        edges = sides.forgotten_edges[:, :0]
+        edges = None
         if sides.forgotten_edges.shape[1]:
-            edges = sides.retained.calibration_edges()
-            _require(edges.shape[1], "edges")
-        return cls(sides, edges, tuple(_likes(model, sides, forget)))
+            held_out = sides.retained.calibration_edges()
+            _require(held_out.shape[1], "edges")
+            pairs = [sides.forgotten_edges, held_out]
+            edges = EdgeLikes(*pairs, *edge_facts(scene.inputs, scene.messages, pairs, generator))
+        return cls(sides, edges, tuple(_node_likes(model, sides, scene, forget)))
 
     @property
     def empty(self) -> bool:
         """Whether nothing is forgotten that held-out items could be like."""
-        return not self.nodes and not self.edges.shape[1]
+        return self.edges is None and not self.nodes
 
     def scores(self, model: GraphModel, embeddings: Tensor) -> Iterator[tuple[str, Scores]]:
         """Score the items, kind by kind.
@@ -116,25 +171,18 @@ class NeverSeen:
             MetricError: They lead to logits that are not finite numbers.
         """
         sides = self.sides
-        if self.edges.shape[1]:
-            forgotten, never_seen, retained = (
+        if self.edges is not None:
+            own, held_out, retained = (
                 model.edge_logits(embeddings, pairs)
-                for pairs in (sides.forgotten_edges, self.edges, sides.retained_edges)
+                for pairs in (self.edges.forgotten, self.edges.held_out, sides.retained_edges)
             )
-            yield "edges", Scores(forgotten, never_seen, retained)
+            yield "edges", Scores(own, self.edges.expected(own, held_out), retained)
         if self.nodes:
             logits = model.node_logits(embeddings)
-            retained = _margins(logits, sides.retained_nodes, sides.labels[sides.retained_nodes])
+            retained = logit_margins(logits[sides.retained_nodes], sides.labels[sides.retained_nodes])
             for likes in self.nodes:
-                nodes = sides.forgotten_nodes[likes.chosen]
-                yield (
-                    "nodes",
-                    Scores(
-                        _margins(logits, nodes, sides.labels[nodes]),
-                        _margins(logits, likes.nodes, likes.labels),
-                        retained,
-                    ),
-                )
+                margins = likes.margins(logits)
+                yield "nodes", Scores(margins, likes.expected(margins, logits), retained)
 
 
 class StoppingRule:
@@ -177,8 +225,9 @@ def begin_calibration(
     mode: Literal["validation", "paper"],
     model: GraphModel,
     sides: Sides,
+    scene: Scene,
     forget: ForgetSet,
-    embeddings: Tensor,
+    generator: torch.Generator,
 ) -> StoppingRule:
     """Return the rule for a method whose only target is the picture of the never seen.
 
@@ -186,8 +235,9 @@ def begin_calibration(
         mode: `paper` gives a rule that never stops.
         model: The original.
         sides: What is forgotten.
+        scene: Their stage.
         forget: Names the classes that are forgotten whole.
-        embeddings: Of the stage's nodes by the original, shape (n, d).
+        generator: Of `edge_facts`.
 
     Raises:
         MethodUnsuitableError: There is no picture for this forget set, or the original passes for a model that has
@@ -195,37 +245,18 @@ def begin_calibration(
     """
     if mode == "paper":
         return StoppingRule(None)
-    rule = StoppingRule(NeverSeen.prepare(model, sides, forget))
+    rule = StoppingRule(NeverSeen.prepare(model, sides, scene, forget, generator))
     if not rule.checks:
         raise MethodUnsuitableError(
             "The model learned no label and no edge of what is to be forgotten, so no held-out items are like it; "
             "calibration paper runs the fixed schedule all the same."
         )
-    if rule.is_enough(model, embeddings):
+    if rule.is_enough(model, scene.embed(model)):
         raise MethodUnsuitableError(
             "With the messages gone, what is to be forgotten looks to the model like the never seen already, so "
             "validation data give no target; calibration paper runs the fixed schedule all the same."
         )
     return rule
-
-
-def matched(scores: Tensor, never_seen: Tensor) -> Tensor:
-    """Return the score that each forgotten item should come to: the q-th of f aims at the never-seen q-quantile.
-
-    The forgotten items keep their order, so that nothing is asked of the weights but a shift of the distribution.
-
-    Args:
-        scores: Of the forgotten items, shape (f,).
-        never_seen: Shape (v,), v ≥ 1.
-
-    Returns:
-        Shape (f,).
-
-    >>> matched(torch.tensor([9.0, 7.0]), torch.tensor([0.0, 1.0, 2.0, 3.0]))  # the quantiles ¾ and ¼
-    tensor([2.2500, 0.7500])
-    """
-    quantiles = (scores.argsort().argsort() + 0.5) / max(1, len(scores))
-    return torch.quantile(never_seen, quantiles.to(never_seen.dtype))
 
 
 def shifted_margins(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
@@ -251,20 +282,26 @@ def whole_classes(model: GraphModel, forget: ForgetSet) -> list[int]:
     return [label for label, name in enumerate(model.classes) if name in names]
 
 
-def _likes(model: GraphModel, sides: Sides, forget: ForgetSet) -> Iterator[Likes]:
-    gone = sides.labels[sides.forgotten_nodes]
-    held_out = sides.retained.calibration_nodes()
+def _node_likes(model: GraphModel, sides: Sides, scene: Scene, forget: ForgetSet) -> Iterator[NodeLikes]:
+    forgotten = sides.forgotten_nodes
+    gone, held_out = sides.labels[forgotten], sides.retained.calibration_nodes()
     whole = whole_classes(model, forget)
     ordinary = ~torch.isin(gone, torch.tensor(whole, dtype=torch.int64))
+    kinds: list[tuple[Tensor, Tensor, Tensor]] = []
     if ordinary.any():
         _require(len(held_out), "nodes")
-        yield Likes(ordinary.nonzero()[:, 0], held_out, sides.labels[held_out])
+        kinds.append((ordinary.nonzero()[:, 0], held_out, sides.labels[held_out]))
     for label in whole:
         chosen = (gone == label).nonzero()[:, 0]
         others = held_out[sides.labels[held_out] != label]
         if len(chosen):
             _require(len(others), "nodes of other classes")
-            yield Likes(chosen, others, torch.full_like(others, label))
+            kinds.append((chosen, others, torch.full_like(others, label)))
+    for chosen, likes, labels in kinds:
+        nodes = forgotten[chosen]
+        groups = [(nodes, sides.labels[nodes]), (likes, labels)]
+        facts = node_facts(scene.messages, sides.labels, sides.retained_nodes, groups)
+        yield NodeLikes(chosen, *groups[0], *groups[1], *facts)
 
 
 def _require(count: int, what: str) -> None:
@@ -272,10 +309,6 @@ def _require(count: int, what: str) -> None:
         raise MethodUnsuitableError(
             f"{count} held-out {what} for calibration are too few to show what the never seen looks like."
         )
-
-
-def _margins(logits: Tensor, nodes: Tensor, labels: Tensor) -> Tensor:
-    return logit_margins(logits[nodes], labels) if len(nodes) else logits.new_zeros(0, dtype=torch.float64)
 
 
 def _auc(upper: Tensor, lower: Tensor) -> float:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from models.contracts import ForgetSet
-from models.graph.data import UNLABELLED, GraphData
+from models.graph.data import GraphData
 from models.graph.deletion import node_keys
 from models.graph.network import GraphModel
+from models.graph.records import UNLABELLED
 from models.threads import one_thread
 from unlearning.errors import MethodError, MethodUnsuitableError
 

@@ -1,6 +1,7 @@
 """A copy of a network that learns to forget: the weights that move, the stage they are moved on, and the optimizer."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -39,33 +40,67 @@ class Scene:
 
     def embed(self, model: GraphModel) -> Tensor:
         """Embed the nodes: shape (n, d)."""
-        return model.encode(self.inputs, self.messages, self.keys)
+        return self.layers(model, self.inputs, 0, model.layers)
+
+    def layers(self, model: GraphModel, hidden: Inputs, first: int, last: int) -> Tensor:
+        """Pass what layer `first` reads through the layers up to `last`, that one left out: (n, d_in) -> (n, d_out)."""
+        for layer in range(first, last):
+            hidden = model.delete(layer, model.convolve(layer, hidden, self.messages), self.keys)
+        return cast("Tensor", hidden)
 
 
 class Student:
     """A copy of a model's weights, and the optimizer (Adam) that moves them step by step.
 
+    Layers that stay as they are take no gradients, and what they put out is computed once.
+
     Attributes:
-        network: The copy; its weights take gradients.
+        network: The copy.
     """
 
-    def __init__(self, model: GraphModel, scene: Scene, learning_rate: float) -> None:
-        """Copy the weights of `model`, which is left as it was."""
+    def __init__(
+        self, model: GraphModel, scene: Scene, learning_rate: float, moving_layers: int | None = None
+    ) -> None:
+        """Copy the weights of `model`, which is left as it was.
+
+        Args:
+            model: Where to start.
+            scene: Where its answers are wanted.
+            learning_rate: Of Adam.
+            moving_layers: How many of the last layers move, besides the head; None for all.
+
+        Raises:
+            ValueError: No weight would move.
+        """
         self.network = model.trainable()
-        self._scene = scene
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
+        moving = model.layers if moving_layers is None else min(moving_layers, model.layers)
+        self._scene, self._first = scene, model.layers - moving
+        for layer in self.network.convs[: self._first]:
+            layer.requires_grad_(requires_grad=False)
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        if not weights:
+            raise ValueError(
+                "a model without a head has no weights besides its layers, and none of them may move"
+            )
+        self._hidden: Inputs = scene.inputs
+        if self._first:
+            with torch.no_grad():
+                self._hidden = scene.layers(self.network, scene.inputs, 0, self._first)
+        self._optimizer = torch.optim.Adam(weights, lr=learning_rate)
 
     def embeddings(self) -> Tensor:
         """Embed the stage's nodes by the weights as they are now, for gradients: shape (n, d)."""
-        return self._scene.embed(self.network)
+        if self._first == self.network.layers:
+            return cast("Tensor", self._hidden)
+        return self._scene.layers(self.network, self._hidden, self._first, self.network.layers)
 
     def look(self) -> Tensor:
         """Embed the stage's nodes without gradients: shape (n, d)."""
         with torch.no_grad():
-            return self._scene.embed(self.network)
+            return self.embeddings()
 
     def step(self, loss: Tensor) -> None:
-        """Move the weights against the gradient of `loss`.
+        """Move the weights against the gradient of `loss`, a scalar.
 
         Raises:
             ValueError: The loss is NaN or infinite.
