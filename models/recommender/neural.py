@@ -22,6 +22,7 @@ from models.contracts import Progress
 from models.errors import CheckpointError
 from models.recommender.data import RecommenderData
 from models.recommender.id_tables import pack_ids, unpack_ids
+from models.recommender.influence import InfluenceEncoder
 from models.recommender.interaction_graph import InteractionGraph, among, pair_matrix
 from models.recommender.lightgcl import LightGcl
 from models.recommender.lightgcn import LightGcn
@@ -43,7 +44,6 @@ from models.threads import one_thread
 WEIGHTS_NAME = "model.safetensors"
 
 _TABLES = ("users.text", "users.ends", "items.text", "items.ends")
-_FACTORS = ("user_factors", "item_factors")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class NeuralRecommender:
         items: Ids of the items that it knows; a row of `item_factors` each.
         user_factors: Initial embeddings, shape (users, d), float32; nobody writes to them.
         item_factors: Initial embeddings, shape (items, d), float32; nobody writes to them.
+        influence: What was pre-trained for `unlearnrec`, if anything was.
     """
 
     config: NeuralConfig
@@ -62,6 +63,7 @@ class NeuralRecommender:
     items: tuple[str, ...]
     user_factors: Tensor
     item_factors: Tensor
+    influence: InfluenceEncoder | None = None
     _propagated: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -148,6 +150,14 @@ class NeuralRecommender:
             items=known.items,
             user_factors=self.user_factors[users],
             item_factors=self.item_factors[items],
+            influence=None if self.influence is None else self.influence.narrowed(users, items),
+        )
+
+    def with_influence(self, influence: InfluenceEncoder | None) -> "NeuralRecommender":
+        """Return the same model with another encoder beside it, or with none."""
+        layers = None if influence is None else influence.layers
+        return replace(
+            self, config=self.config.model_copy(update={"influence_layers": layers}), influence=influence
         )
 
 
@@ -223,13 +233,16 @@ def untrained(model: NeuralRecommender, *, seed: int) -> NeuralRecommender:
     generator = torch.Generator().manual_seed(seed)
     users, items = len(model.users), len(model.items)
     width = model.config.recipe.width
-    return model.with_factors(draw_factors(users, items, width, model.architecture, generator))
+    fresh = draw_factors(users, items, width, model.architecture, generator)
+    return model.with_factors(fresh).with_influence(None)
 
 
 def save_model(model: NeuralRecommender, directory: Path) -> None:
     """Write `config.json` and `model.safetensors`: the embeddings, and the ids that their rows are about."""
     (directory / CONFIG_NAME).write_text(json.dumps(config(model), indent=2, sort_keys=True) + "\n")
     tensors = {"user_factors": model.user_factors, "item_factors": model.item_factors}
+    if model.influence is not None:
+        tensors |= {f"influence.{name}": tensor for name, tensor in model.influence.tensors().items()}
     for name, ids in (("users", model.users), ("items", model.items)):
         tensors[f"{name}.text"], tensors[f"{name}.ends"] = pack_ids(ids)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHTS_NAME)
@@ -247,22 +260,42 @@ def load_model(directory: Path, config: Mapping[str, Any]) -> NeuralRecommender:
         tensors = load_file(directory / WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{WEIGHTS_NAME} cannot be read: {error}.") from None
-    expected = {*_TABLES, *_FACTORS}
+    shapes = _shapes(parsed)
+    expected = {*_TABLES, *shapes}
     if tensors.keys() != expected:
         raise CheckpointError(
             f"{WEIGHTS_NAME} must hold exactly these tensors: {', '.join(sorted(expected))}; "
             f"it holds {', '.join(sorted(tensors)) or 'none'}."
         )
-    factors = [
-        _checked(tensors, name, (rows, parsed.recipe.width))
-        for name, rows in zip(_FACTORS, (parsed.users, parsed.items), strict=True)
-    ]
+    checked = {name: _checked(tensors, name, shape) for name, shape in shapes.items()}
     users, items = unpack_ids(tensors, "users"), unpack_ids(tensors, "items")
     if (len(users), len(items)) != (parsed.users, parsed.items):
         raise CheckpointError(
             f"{WEIGHTS_NAME} names {len(users)} users and {len(items)} items, unlike config.json."
         )
-    return NeuralRecommender(parsed, users, items, *factors)
+    influence = None
+    if parsed.influence_layers is not None:
+        weights = {
+            name.removeprefix("influence."): checked[name] for name in shapes if name.startswith("influence.")
+        }
+        influence = InfluenceEncoder(layers=parsed.influence_layers, **weights)
+    return NeuralRecommender(
+        parsed, users, items, checked["user_factors"], checked["item_factors"], influence
+    )
+
+
+def _shapes(config: NeuralConfig) -> dict[str, tuple[int, int]]:
+    """Return the shape of every tensor of numbers, by its name in the file."""
+    width = config.recipe.width
+    shapes = {"user_factors": (config.users, width), "item_factors": (config.items, width)}
+    if config.influence_layers is not None:
+        shapes |= {
+            "influence.user_states": (config.users, width),
+            "influence.item_states": (config.items, width),
+            "influence.first": (width, 2 * width),
+            "influence.second": (2 * width, width),
+        }
+    return shapes
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:

@@ -160,6 +160,9 @@ class NeuralConfig(BaseModel):
     best_epoch: int = Field(ge=1, description="Epoch whose embeddings were kept.")
     seed: int = Field(description="Seed of the first embeddings, of the batches and of the negatives.")
     recipe: NeuralRecipe
+    influence_layers: int | None = Field(
+        None, ge=1, le=16, description="Steps of the Influence Encoder stored beside it; null without one."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -220,6 +223,7 @@ def describe_neural(config: Mapping[str, Any]) -> Mapping[str, Any]:
         "parameters": parsed.parameters,
         "layers": recipe.layers,
         "width": recipe.width,
+        "influence_encoder": parsed.influence_layers is not None,
         "epochs": parsed.best_epoch,
         "flops_per_epoch_record": pass_flops,
         # Training goes on for its patience after the best epoch.

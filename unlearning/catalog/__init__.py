@@ -15,7 +15,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from models.errors import PluginError
 from models.families import FAMILIES
 from models.plugins import offers
-from unlearning.catalog import classifier
+from unlearning.catalog import classifier, graph, recommender, recommender_networks
 from unlearning.catalog.spec import Guarantee, MethodConfig, MethodSpec
 from unlearning.errors import ConfigurationError, UnknownMethodError
 
@@ -69,7 +69,12 @@ def _catalog() -> Mapping[tuple[str, str], MethodSpec]:
 
 
 def _built_in() -> Iterator[tuple[str, MethodSpec]]:
-    for spec in classifier.METHODS:
+    for spec in (
+        *classifier.METHODS,
+        *graph.METHODS,
+        *recommender.METHODS,
+        *recommender_networks.METHODS,
+    ):
         yield BUILT_IN, spec
 
 

@@ -1,0 +1,215 @@
+"""UnlearnRec: a pre-trained encoder proposes how a request changes the embeddings, and a few steps refine it.
+
+Serving a request is one pass of the Influence Encoder (`models.recommender.influence`) over the request's pairs, and
+brief fine-tuning on the retained graph. Pre-training (`pretraining`) happens once for a model and serves many requests.
+Paper: "Pre-training for Recommendation Unlearning" (SIGIR 2025), arXiv 2505.22649.
+
+`objective="validation"` (the default) aims at what retraining would give: forgotten pairs come to the margins of
+calibration pairs that are like them, two-sided, and every other score stays (`editing`); it stops when forgotten pairs
+beat as many negatives as never-seen ones do. `objective="paper"` keeps the published loss: the model's own loss on what
+remains, w_u times the mean of -log sigmoid(-score) of forgotten pairs (which pushes them to minus infinity), w_a times
+the squared change of the scores in a batch, and w_c times a contrast of two views of the graph with edges dropped. It
+runs its steps, and moves all embeddings. With `encoder="none"` the same loss is descended from no proposal at all.
+
+Deviations from the paper, in both: an empty request moves nobody (the encoder says how); users and items of whom
+nothing is left lose their rows (`removal`), as dropping their edges alone leaks; -log sigmoid is a softplus, which does
+not overflow. With `"validation"` the fine-tuning moves the embeddings of the request's users and items alone.
+
+Guarantee: empirical. Limits: needs calibration pairs that look like the forgotten ones, and an encoder of this model
+unless `encoder="none"`. The encoder that stays beside the new version was pre-trained before the request.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.contracts import ForgetSet, Progress
+from models.recommender.data import RecommenderData
+from models.recommender.influence import Request
+from models.recommender.interaction_graph import InteractionGraph
+from models.recommender.neural import NeuralRecommender, objective
+from models.recommender.objectives import info_nce
+from models.recommender.training import Factors, learnable
+from unlearning.catalog.recommender_networks import UnlearnRecConfig
+from unlearning.errors import MethodError, MethodUnsuitableError
+from unlearning.methods.recommender.editing import Editing, pair_drift
+from unlearning.methods.recommender.removal import Removal, as_method_errors
+
+_DIVERGED = "the embeddings left the numbers; choose a smaller learning rate"
+
+
+def run(
+    model: NeuralRecommender,
+    data: RecommenderData,
+    forget: ForgetSet,
+    config: UnlearnRecConfig,
+    *,
+    generator: torch.Generator,
+    progress: Progress,
+) -> NeuralRecommender:
+    """Let the encoder propose, then fine-tune.
+
+    Raises:
+        MethodError: An interaction is not in the data, or the embeddings left the numbers.
+        MethodUnsuitableError: Nothing remains, there is no encoder, or no calibration pairs look like the forgotten.
+    """
+    removal = Removal.of(model, data, forget)
+    if not removal.learned:
+        return model
+    if config.encoder == "stored" and model.influence is None:
+        raise MethodUnsuitableError(
+            "No Influence Encoder was pre-trained for this model; pre-train one, or set encoder to none."
+        )
+    if not removal.forgotten.shape[1]:  # nobody who stays had a part in what is forgotten
+        return removal.model
+    with as_method_errors():
+        if config.objective == "paper":
+            return _as_published(removal, config, generator, progress)
+        return _towards_never_seen(removal, config, generator, progress)
+
+
+def _towards_never_seen(
+    removal: Removal, config: UnlearnRecConfig, generator: torch.Generator, progress: Progress
+) -> NeuralRecommender:
+    """Descend `Editing` until forgotten pairs beat as many negatives as never-seen ones, from either side."""
+    editing = Editing(removal, config.drift_weight, config.retained_weight, generator)
+    moved = [tensor.clone().requires_grad_() for tensor in proposed(removal, editing, config)]
+    optimizer = torch.optim.Adam(moved, lr=config.learning_rate, fused=True)
+    above = None
+    for number in range(1, config.steps + 1):
+        step = editing.step(moved[0], moved[1])
+        if not step.loss.isfinite():
+            raise ValueError(_DIVERGED)
+        excess = step.share - editing.share
+        crossed = above is not None and above != (excess > 0)
+        done = crossed or abs(excess) <= config.tolerance or number == config.steps
+        figures = {
+            "loss": step.loss.item(),
+            "forgotten above negatives": step.share,
+            "never seen above negatives": editing.share,
+        }
+        progress("refining", config.steps if done else number, config.steps, figures)
+        if done:
+            break
+        above = excess > 0
+        optimizer.zero_grad()
+        step.loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return removal.model.with_factors(changed(removal.model.factors, editing.request, moved[0], moved[1]))
+
+
+def proposed(removal: Removal, editing: Editing, config: UnlearnRecConfig) -> tuple[Tensor, Tensor]:
+    """Return where refining starts: what the encoder proposes for a request's users and items, or no change."""
+    request, encoder = editing.request, removal.model.influence
+    if config.encoder == "none" or encoder is None:
+        width = removal.model.config.recipe.width
+        return torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
+    with torch.no_grad():
+        return editing.scaled(*encoder.changes(request, *editing.before))
+
+
+def changed(factors: Factors, request: Request, users: Tensor, items: Tensor) -> Factors:
+    """Add changes of a request's users and items, (a, d) and (b, d), to initial embeddings; gradients flow."""
+    return Factors(
+        factors.users.index_add(0, request.users, users), factors.items.index_add(0, request.items, items)
+    )
+
+
+def _as_published(
+    removal: Removal, config: UnlearnRecConfig, generator: torch.Generator, progress: Progress
+) -> NeuralRecommender:
+    """Descend the published loss for a number of steps, over all embeddings and the encoder's MLP."""
+    model, request = removal.model, Request.of(removal.forgotten)
+    published = PublishedLoss(removal, config, generator)
+    users, items = (tensor.clone().requires_grad_() for tensor in (model.user_factors, model.item_factors))
+    parameters = [users, items]
+    encoder = None if config.encoder == "none" else model.influence
+    if encoder is not None:
+        weights = encoder.first.clone().requires_grad_(), encoder.second.clone().requires_grad_()
+        encoder = replace(encoder, first=weights[0], second=weights[1])
+        parameters += weights
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+
+    def current() -> Factors:
+        if encoder is None:
+            return Factors(users, items)
+        return changed(Factors(users, items), request, *encoder.changes(request, *published.before))
+
+    for number in range(1, config.steps + 1):
+        loss, figures = published.step(current(), generator)
+        if not loss.isfinite():
+            raise ValueError(_DIVERGED)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress("refining", number, config.steps, figures)
+    with torch.no_grad():
+        return model.with_factors(current())
+
+
+class PublishedLoss:
+    """The paper's objective on a retained graph.
+
+    Attributes:
+        before: Final embeddings of the original on the retained graph, to which scores are aligned.
+    """
+
+    def __init__(self, removal: Removal, config: UnlearnRecConfig, generator: torch.Generator) -> None:
+        """Prepare the retained graph and two views of it."""
+        self._config, self._graph, self._pairs = config, removal.graph, removal.forgotten
+        self._recipe = removal.model.config.recipe
+        self._objective = objective(self._recipe, removal.graph)
+        with torch.no_grad():
+            self.before = self._objective.embed(removal.model.user_factors, removal.model.item_factors)
+        self._views = [objective(self._recipe, dropped(removal.graph, generator)) for _ in range(2)]
+        self._learnable = learnable(removal.graph)
+        if not len(self._learnable):
+            raise MethodError("It is not possible: every user who stays has taken everything.")
+
+    def step(self, factors: Factors, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a batch drawn anew, and its parts."""
+        drawn = torch.randint(len(self._learnable), (self._recipe.batch_size,), generator=generator)
+        edges = self._learnable[drawn]
+        batch = self._graph.user_index[edges], self._graph.item_index[edges]
+        base = self._objective.loss(factors.users, factors.items, batch, generator)
+        final = self._objective.embed(factors.users, factors.items)
+        forgetting = published_forget_loss((final[0][self._pairs[0]] * final[1][self._pairs[1]]).sum(dim=1))
+        alignment = pair_drift(self.before, final, batch)
+        contrast = self._contrast(factors, batch)
+        config = self._config
+        loss = (
+            base
+            + config.forget_weight * forgetting
+            + config.alignment_weight * alignment
+            + config.contrast_weight * contrast
+        )
+        return loss, {"retained loss": base.item(), "forget loss": forgetting.item()}
+
+    def _contrast(self, factors: Factors, batch: tuple[Tensor, Tensor]) -> Tensor:
+        one, two = (view.embed(factors.users, factors.items) for view in self._views)
+        named = torch.unique(batch[0]), torch.unique(batch[1])
+        return torch.stack(
+            [
+                info_nce(first[rows], second[rows], 0.2)
+                for first, second, rows in zip(one, two, named, strict=True)
+            ]
+        ).sum()
+
+
+def published_forget_loss(scores: Tensor) -> Tensor:
+    """Return the mean of -log sigmoid(-s) over forgotten pairs' scores s, shape (n,): least at minus infinity.
+
+    >>> round(published_forget_loss(torch.tensor([0.0])).item(), 6)
+    0.693147
+    >>> published_forget_loss(torch.tensor([1e4])).item()  # where log(sigmoid(-s)) overflows
+    10000.0
+    """
+    return functional.softplus(scores).mean()
+
+
+def dropped(graph: InteractionGraph, generator: torch.Generator, share: float = 0.1) -> InteractionGraph:
+    """Return the graph without a random share of its edges."""
+    kept = torch.rand(len(graph), generator=generator) >= share
+    return InteractionGraph(graph.users, graph.items, graph.user_index[kept], graph.item_index[kept])
