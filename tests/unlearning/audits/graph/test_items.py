@@ -56,7 +56,7 @@ def test_never_seen_are_those_of_the_audit_half_that_were_not_deleted():
     assert places(NODES, gone, data=HELD_OUT)["never seen"] == audited[1:]
     edges = HELD_OUT.audit_edges().T.tolist()
     assert places(EDGES, nodes_of(0), data=HELD_OUT)["never seen"] == edges
-    assert places(EDGES, nodes_of(*edges[0]), data=HELD_OUT)["never seen"] == edges[1:]
+    assert places(EDGES, edges_of(tuple(edges[0])), data=HELD_OUT)["never seen"] == edges[1:]
 
 
 def test_of_a_class_that_is_forgotten_whole_nothing_is_never_seen():
