@@ -86,9 +86,17 @@ class GatRecipe(GraphRecipe):
 
 
 class GinRecipe(GraphRecipe):
-    """Graph isomorphism network with ε = 0 (Xu et al., arXiv 1810.00826, GIN-0), without its batch normalisation."""
+    """Graph isomorphism network with ε = 0 (Xu et al., arXiv 1810.00826, GIN-0), without its batch normalisation.
+
+    Sums over neighbours grow with the degree, and nothing normalises them: steps are shorter and patience longer.
+    """
 
     architecture: Literal["gin"] = "gin"
+    patience: int = Field(100, ge=1, le=100_000, description="As for the others, which take 50.")
+    learning_rate: float = Field(
+        0.003, gt=0, le=100, description="Step length of Adam; the others take 0.01."
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="As for the others, which take 0.5.")
 
 
 class SageRecipe(GraphRecipe):

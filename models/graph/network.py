@@ -90,8 +90,9 @@ class GraphModel(nn.Module):
 
     def with_deletions(self, deletions: Sequence[Deletion]) -> "GraphModel":
         """Return the same network with these deletion operators instead of its own, frozen."""
-        other = GraphModel(self.config, copy.deepcopy(list(deletions)))
-        other.load_state_dict({**other.state_dict(), **_less_deletions(self.state_dict())})
+        other = self.frozen()
+        other.config = self.config.model_copy(update={"deletions": len(deletions)})
+        other.deletion_operators = nn.ModuleList(copy.deepcopy(list(deletions))) if deletions else None
         return other
 
     def embeddings(self, data: GraphData) -> Tensor:
@@ -319,7 +320,3 @@ def _attention(messages: Messages, sent: Tensor, asked: Tensor) -> tuple[Tensor,
 
 
 _ACCUMULATE = {"gcn": _gcn, "sage": _sage, "gin": _gin, "gat": _gat}
-
-
-def _less_deletions(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith("deletion_operators.")}

@@ -1,12 +1,13 @@
-"""Random messages, and what a graph network makes of them written down slowly."""
+"""Random edges, networks with random weights, and graphs that there is something to learn from."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.graph.configuration import GraphConfig
-from models.graph.data import Elements
+from models.graph.data import Elements, GraphData
 from models.graph.network import GraphModel, initialise
 
 NONE = torch.empty(0, dtype=torch.int64)
@@ -76,3 +77,36 @@ def draw_model(
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.1)
     return model
+
+
+@functools.cache
+def three_communities(*, held_out: str, nodes: int = 90, width: int = 24) -> GraphData:
+    """Draw nodes of three classes with words and neighbours mostly of their own.
+
+    Args:
+        held_out: `nodes` or `edges`: of which a quarter is held out.
+        nodes: How many.
+        width: Words there are.
+    """
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.arange(nodes) % 3
+    like = labels[:, None] == labels
+    edges = (torch.rand(nodes, nodes, generator=generator) < torch.where(like, 0.15, 0.015)).triu(1)
+    pairs = edges.nonzero().T.contiguous()
+    own = torch.arange(width) % 3 == labels[:, None]
+    words = torch.rand(nodes, width, generator=generator) < torch.where(own, 0.3, 0.1)
+    held_nodes = (torch.rand(nodes, generator=generator) < 0.25) & (held_out == "nodes")
+    held_edges = (torch.rand(pairs.shape[1], generator=generator) < 0.25) & (held_out == "edges")
+    return GraphData(
+        node_ids=tuple(f"n{place}" for place in range(nodes)),
+        features=words.float(),
+        feature_names=tuple(f"w{column}" for column in range(width)),
+        labels=labels,
+        classes=("a", "b", "c"),
+        held_out_nodes=held_nodes,
+        edges=pairs,
+        held_out_edges=held_edges,
+        relations=torch.zeros_like(pairs[0]),
+        edge_classes=("edge",),
+        directed=False,
+    )
