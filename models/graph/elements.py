@@ -15,6 +15,9 @@ EDGE: Final = "edge:"
 FEATURE: Final = "feature:"
 
 _PAIR = 2
+_JSON = json.JSONEncoder(
+    ensure_ascii=False
+)  # once: `json.dumps` makes one for every call that wants its letters as they are
 
 
 @dataclass
@@ -96,7 +99,7 @@ def parse_records(record_ids: Iterable[str], *, directed: bool) -> Named:
 
 def quoted(name: str) -> str:
     """Return an id as it stands within the record id of an edge or a feature."""
-    return json.dumps(name, ensure_ascii=False)
+    return _JSON.encode(name)
 
 
 def pair_text(pair: tuple[str, str]) -> str:
