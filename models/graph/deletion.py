@@ -34,7 +34,8 @@ class Deletion(nn.Module):
         for layer, (weight, names) in enumerate(zip(weights, keys, strict=True)):
             if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:  # noqa: PLR2004 - rows and columns
                 raise ValueError(f"the operator of layer {layer} is not a square matrix")
-            if names.dtype != torch.int64 or bool((names.diff() <= 0).any()):
+            # Compared, not subtracted: the difference of two keys need not fit into 64 bits.
+            if names.dtype != torch.int64 or bool((names[1:] <= names[:-1]).any()):
                 raise ValueError(f"the node keys of layer {layer} are not distinct, sorted int64 numbers")
             self.register_buffer(f"weight_{layer}", weight.detach().clone())
             self.register_buffer(f"keys_{layer}", names.clone())

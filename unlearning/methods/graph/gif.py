@@ -10,7 +10,8 @@ Paper: Wu et al., "GIF: A General Graph Unlearning Strategy via Influence Functi
 section 3.2. Deviations: H is the Gauss-Newton matrix of the loss with the weight decay that training had, plus a
 damping, because the second derivative of a network's loss is not positive definite and H⁻¹ g then no descent. H⁻¹ g
 comes from conjugate gradients instead of a Neumann series, whose terms grow without bound unless a scale is guessed
-right for each data set. The published code (github.com/wujcan/GIF-torch at 9fe4294) takes g over all touched nodes,
+right for each data set. The damping is raised tenfold as long as the step raises the retained nodes' loss by more than
+`harm`: a parabola may be no picture of the loss a whole step away. The published code (github.com/wujcan/GIF-torch at 9fe4294) takes g over all touched nodes,
 test nodes and their labels included, and reads the places of training nodes as their ids; here only training nodes
 have losses.
 
@@ -33,6 +34,9 @@ from unlearning.catalog.graph import GifConfig
 from unlearning.errors import MethodUnsuitableError
 from unlearning.methods.graph.sides import as_method_errors, refuse_missing
 
+MOST_RAISES = 4
+"""Times that the damping is raised tenfold before the method gives up."""
+
 Product = Callable[[Tensor], Tensor]
 """A symmetric matrix times a vector: shape (p,) -> (p,)."""
 
@@ -50,7 +54,7 @@ def run(
 
     Raises:
         MethodError: Something to forget is not in the data, or the data do not fit the model.
-        MethodUnsuitableError: The model predicts links, or nothing is retained.
+        MethodUnsuitableError: The model predicts links, nothing is retained, or every step does harm.
     """
     if model.task != "node_classification":
         raise MethodUnsuitableError("The influence is computed on nodes' labels; this model predicts links.")
@@ -60,10 +64,39 @@ def run(
         if not len(retained.training_nodes()):
             raise MethodUnsuitableError("Every training node is to be forgotten, so nothing is left to keep.")
         influence = Influence.of(model, data, retained)
+        if not bool(influence.gradient.isfinite().all()):
+            raise ValueError("the gradient of what is forgotten is no longer a number")
         if not bool(influence.gradient.any()):
             return model.frozen()
-        step = influence.step(config, progress)
-        return moved(model, step)
+        return _within_harm(model, retained, influence, config, progress)
+
+
+def _within_harm(
+    model: GraphModel, retained: GraphData, influence: "Influence", config: GifConfig, progress: Progress
+) -> GraphModel:
+    """Take the step, and a shorter one as long as it does more harm to what is retained than is allowed.
+
+    Raises:
+        MethodUnsuitableError: Even the shortest one does.
+    """
+    before = _mean_loss(model, retained)
+    damping = config.damping
+    for _ in range(MOST_RAISES + 1):
+        candidate = moved(model, influence.step(damping, config, progress))
+        harm = _mean_loss(candidate, retained) - before
+        progress("weighing the step", 1, 1, {"damping": damping, "rise of the retained loss": harm})
+        if harm <= config.harm:
+            return candidate
+        damping *= 10.0
+    raise MethodUnsuitableError(
+        "Every step by the influence of what is to be forgotten does harm to what is retained: the loss is too far "
+        "from a parabola around this model."
+    )
+
+
+def _mean_loss(model: GraphModel, data: GraphData) -> float:
+    with torch.no_grad():
+        return float(functional.cross_entropy(*known_logits(model, data)))
 
 
 class Influence:
@@ -92,12 +125,10 @@ class Influence:
         weights = list(network.parameters())
         logits, labels = known_logits(network, data)
         count = len(labels)
+        old = _flat(torch.autograd.grad(logits, weights, errors(logits, labels), retain_graph=True))
+        others, labels = known_logits(network, retained)
+        new = _flat(torch.autograd.grad(others, weights, errors(others, labels)))
         probabilities = logits.softmax(dim=1).detach()
-        # The gradient of the cross-entropy by the logits is p - y.
-        errors = probabilities - functional.one_hot(labels, logits.shape[1])
-        old = _flat(torch.autograd.grad(logits, weights, errors, retain_graph=True))
-        rest = functional.cross_entropy(*known_logits(network, retained), reduction="sum")
-        new = _flat(torch.autograd.grad(rest, weights))
         decay = model.config.recipe.weight_decay
         # J v is the derivative by u of the product uᵀ J v, itself the derivative of Jᵀ u: two backward passes in place
         # of a forward one, which the sparse product does not have.
@@ -113,7 +144,7 @@ class Influence:
 
         return cls((old - new) / count, curvature)
 
-    def step(self, config: GifConfig, progress: Progress) -> Tensor:
+    def step(self, damping: float, config: GifConfig, progress: Progress) -> Tensor:
         """Solve (H + δ I) x = g, shape (p,).
 
         Raises:
@@ -121,9 +152,7 @@ class Influence:
         """
         found = torch.zeros_like(self.gradient)
         for number, (found, residual) in enumerate(  # noqa: B007 - the last one found is the step
-            conjugate_gradients(
-                lambda vector: self._curvature(vector) + config.damping * vector, self.gradient
-            ),
+            conjugate_gradients(lambda vector: self._curvature(vector) + damping * vector, self.gradient),
             start=1,
         ):
             enough = residual <= config.tolerance
@@ -138,6 +167,15 @@ class Influence:
         if not bool(found.isfinite().all()):
             raise ValueError("the step is no longer a number")
         return found
+
+
+def errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the gradient of the summed cross-entropy by the logits, p - y: shape (k, classes), (k,) -> (k, classes).
+
+    >>> errors(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([[-0.5000,  0.5000]])
+    """
+    return (logits.softmax(dim=1) - functional.one_hot(labels, logits.shape[1])).detach()
 
 
 def known_logits(model: GraphModel, data: GraphData) -> tuple[Tensor, Tensor]:
