@@ -6,7 +6,7 @@ users and items come S = Σ_{l=1..L} Ã^l H⁰, from the model's final embedding
 
 Deviations: H⁰ itself is left out of the sum and the MLP has no biases, so that nobody outside a request is moved, and an
 empty request moves nothing; with both, every request moved every node. The weights r of W are 1. What a request does
-not name is not computed.
+not name is not computed. Where it is known how far each pair has to come, W is weighted by it (`changes`).
 """
 
 from dataclasses import dataclass, replace
@@ -61,13 +61,18 @@ class InfluenceEncoder:
     first: Tensor
     second: Tensor
 
-    def changes(self, request: Request, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    def changes(
+        self, request: Request, users: Tensor, items: Tensor, excess: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Propose changes of the initial embeddings of a request's users and items; gradients flow to the weights.
 
         Args:
             request: The forgotten pairs.
             users: Final embeddings of the model's users, shape (users, d).
             items: Final embeddings of the model's items, shape (items, d).
+            excess: How far each pair's score is above where it should come to, shape (n,). With it W is the sum of
+                the other ends' embeddings weighted by it: the direction in which the squared excess grows fastest,
+                which the MLP learns to turn into a step. Without it W is the published Ã^L E.
 
         Returns:
             Shapes (a, d) and (b, d), rows as in `request.users` and `request.items`.
@@ -76,8 +81,13 @@ class InfluenceEncoder:
         reached = users[request.users], items[request.items]
         summed = torch.zeros_like(states[0]), torch.zeros_like(states[1])
         for _ in range(self.layers):
-            states, reached = request.graph.step(*states), request.graph.step(*reached)
+            states = request.graph.step(*states)
             summed = summed[0] + states[0], summed[1] + states[1]
+        if excess is None:
+            for _ in range(self.layers):
+                reached = request.graph.step(*reached)
+        else:
+            reached = _weighted_sums(request.graph, *reached, excess)
         return self._mlp(summed[0] - RESIDUAL * reached[0]), self._mlp(summed[1] - RESIDUAL * reached[1])
 
     def narrowed(self, users: Tensor, items: Tensor) -> "InfluenceEncoder":
@@ -95,6 +105,17 @@ class InfluenceEncoder:
 
     def _mlp(self, inputs: Tensor) -> Tensor:
         return functional.leaky_relu(inputs @ self.first, 0.2) @ self.second
+
+
+def _weighted_sums(
+    graph: InteractionGraph, users: Tensor, items: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Add up the other ends' embeddings, each times its pair's weight, shape (n,); shapes stay."""
+    to_users, to_items = items[graph.item_index], users[graph.user_index]
+    return (
+        torch.zeros_like(users).index_add(0, graph.user_index, weights[:, None] * to_users),
+        torch.zeros_like(items).index_add(0, graph.item_index, weights[:, None] * to_items),
+    )
 
 
 def draw_encoder(

@@ -76,7 +76,7 @@ class UnlearnRecConfig(MethodConfig):
         description="`validation` only: of the squared change of all scores, 0 to 1e6. Chosen on Last.fm.",
     )
     retained_weight: Weight = Field(
-        5.0,
+        0.05,
         description=(
             "`validation` only: the same for retained and calibration pairs alone, 0 to 1e6. Chosen on Last.fm."
         ),
@@ -104,8 +104,8 @@ class PretrainConfig(MethodConfig):
         0.06, gt=0, le=0.5, description="Greatest share of the interactions in a request, above 0 to 0.5."
     )
     learning_rate: LearningRate = Field(0.01, description="Step length of Adam at the start, above 0 to 10.")
-    drift_weight: Weight = Field(20.0, description="As of `unlearnrec`.")
-    retained_weight: Weight = Field(5.0, description="As of `unlearnrec`.")
+    drift_weight: Weight = Field(0.1, description="As of `unlearnrec`.")
+    retained_weight: Weight = Field(0.05, description="As of `unlearnrec`.")
     forget_weight: Weight = Field(0.5, description="As of `unlearnrec`.")
     alignment_weight: Weight = Field(0.01, description="As of `unlearnrec`.")
     contrast_weight: Weight = Field(1e-3, description="As of `unlearnrec`.")

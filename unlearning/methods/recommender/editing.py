@@ -3,7 +3,8 @@
     target:  mean over forgotten pairs of (s - s*)², s* what gives the pair the margin over drawn negatives that the
              calibration pair of the same quantile has
     drift:   mean over all pairs of users and items of (s - s₀)², s₀ the score before, on the retained graph, plus the
-             same mean over retained and calibration pairs: what users have taken, or would
+             same mean over retained and calibration pairs: what users have taken, or would; both over the share
+             of the interactions that are forgotten, as the former is a mean over a few and these are over all
 
 The target is two-sided: a pair that is pushed far below never-seen ones costs as much as one that stays above. The
 drift over all pairs takes no sampling: with final embeddings U = U₀ + A and V = V₀ + B, the change of all scores is
@@ -50,6 +51,7 @@ class Editing:
     Attributes:
         request: The forgotten pairs whose ends are moved.
         before: Final embeddings before any change, on the retained graph.
+        excess: Shape (f,): how far each forgotten pair's score is above its target, before any change.
         share: Mean share of negatives that never-seen pairs beat: where forgotten ones should come to.
     """
 
@@ -62,13 +64,17 @@ class Editing:
             MethodUnsuitableError: No calibration pairs look like the forgotten ones.
         """
         self._removal = removal
-        self._weights = drift_weight, retained_weight
         self._objective: Objective = objective(removal.model.config.recipe, removal.graph)
         with torch.no_grad():
             self.before = self._objective.embed(removal.model.user_factors, removal.model.item_factors)
-        self.request = Request.of(removal.forgotten)
         self._never_seen = NeverSeen(removal, generator)
+        # Those whose users have left nothing else out cannot be compared, and are not moved.
+        forgotten = self._never_seen.forgotten
+        self.request = Request.of(forgotten)
+        share = forgotten.shape[1] / (forgotten.shape[1] + len(removal.graph))
+        self._weights = drift_weight / share, retained_weight / share
         self._targets = self._never_seen.targets(*self.before)
+        self.excess = self._never_seen.ranks_of_forgotten(*self.before).scores - self._targets
         self.share = self._never_seen.share_of_never_seen(*self.before)
         drawn = torch.randint(len(removal.graph), (_KEPT,), generator=generator)
         others = torch.randperm(removal.never_seen.shape[1], generator=generator)[:_KEPT]

@@ -142,7 +142,9 @@ class Drawn:
             factors = changed(self._model.factors, self._request, *proposal)
             return self._published.step(factors, self._generator)
         assert self._editing is not None  # noqa: S101 - `renew` has made one of the two
-        step = self._editing.step(*encoder.changes(self._request, *self._editing.before))
+        editing = self._editing
+        proposal = encoder.changes(editing.request, *editing.before, editing.excess)
+        step = editing.step(*proposal)
         return step.loss, {
             "forgotten above negatives": step.share,
             "never seen above negatives": self._editing.share,

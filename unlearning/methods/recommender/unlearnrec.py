@@ -107,7 +107,7 @@ def proposed(removal: Removal, editing: Editing, config: UnlearnRecConfig) -> tu
         width = removal.model.config.recipe.width
         return torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
     with torch.no_grad():
-        return editing.scaled(*encoder.changes(request, *editing.before))
+        return editing.scaled(*encoder.changes(request, *editing.before, editing.excess))
 
 
 def changed(factors: Factors, request: Request, users: Tensor, items: Tensor) -> Factors:
