@@ -198,7 +198,7 @@ def measure_task(models: Mapping[str, NeuralRecommender], task: Task) -> Iterato
     original, remaining = models["unlearnrec"], task.remaining
     yield "untouched", quality(original, task.data, task) | {"serve_seconds": 0.0}
     yield "drop_edges", quality(original, remaining, task) | {"serve_seconds": 0.0}
-    rows = (
+    rows: tuple[tuple[str, dict[str, Any], NeuralRecommender], ...] = (
         ("unlearnrec", {}, models["unlearnrec"]),
         ("no_encoder", {"encoder": "none"}, models["unlearnrec"]),
         ("published", {"objective": "paper"}, models["published"]),
@@ -367,7 +367,7 @@ def main() -> None:
         for architecture in models
         for row in measure_model(name, data, architecture, sizes)
     ]
-    figures = {"rows": rows, "environment": environment()}
+    figures: dict[str, Any] = {"rows": rows, "environment": environment()}
     if options.json:
         print(json.dumps(figures, indent=2))
         return
