@@ -18,6 +18,7 @@ from models.graph.adjacency import Messages, messages_along
 from models.graph.configuration import GraphConfig, Task
 from models.graph.data import GraphData
 from models.graph.deletion import Deletion, node_keys
+from models.graph.pairs import pair_products
 from models.graph.sparse import SparseMatrix, from_dense
 
 SPARSE_BELOW = 0.1
@@ -213,10 +214,7 @@ class GraphModel(nn.Module):
 
     def edge_logits(self, embeddings: Tensor, pairs: Tensor) -> Tensor:
         """Score pairs of nodes by the inner product of their embeddings: shape (n, d), (2, m) -> (m,)."""
-        # Selecting rows is a third cheaper than indexing them, backwards above all, and no product is written out.
-        first, second = (embeddings.index_select(0, ends) for ends in pairs)
-        scores: Tensor = torch.linalg.vecdot(first, second)
-        return scores
+        return pair_products(embeddings, pairs)
 
 
 def initialise(config: GraphConfig, generator: torch.Generator) -> GraphModel:
