@@ -18,7 +18,7 @@ have losses.
 Guarantee: empirical; the formula is exact for a convex loss at its minimum and an infinitesimal part of the data.
 Limits: node classification. A model that was stopped early is not at a minimum, so that the whole step goes too far; the
 damping shortens it. Never-seen nodes do not say by how much: they set the method no stopping rule
-(docs/decisions/0010-graph-influence.md). All weights change, and so does every embedding.
+(docs/decisions/0012-graph-influence.md). All weights change, and so does every embedding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
