@@ -56,6 +56,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "d2dgn": {},
     "d2dgn, paper": {"calibration": "paper"},
     "gnndelete": {},
+    "gnndelete, paper": {"calibration": "paper"},
     "gif": {},
     "gradient_ascent": {},
     "finetune": {},

@@ -261,7 +261,8 @@ class OperatorTraining:
         first = Quadratic.of(self.works[0].aims.originals, self.works[0].aims, balance)
         for _ in range(self._config.epochs):
             lead = self._descents[0]
-            total, gradients = first.loss(lead.operator), [first.gradient(lead.operator)]
+            total, slope = first.slope(lead.operator)
+            gradients = [slope]
             previous = self.works[0].aims.originals @ lead.operator.to(self.works[0].aims.originals.dtype)
             for work, descent in zip(self.works[1:], self._descents[1:], strict=True):
                 outputs = work.outputs(self._model, previous)

@@ -65,7 +65,7 @@ class Quadratic:
         >>> outputs = torch.tensor([[1.0, 1.0], [3.0, 3.0]])
         >>> moved, kept = torch.tensor([0]), torch.tensor([1])
         >>> aims = Aims(moved, torch.zeros(1, 2), kept, torch.ones(2, 2))
-        >>> Quadratic.of(outputs, aims, balance=0.25).loss(torch.eye(2).double())  # ¼ · 1 + ¾ · (3 - 1)²
+        >>> Quadratic.of(outputs, aims, balance=0.25).slope(torch.eye(2).double())[0]  # ¼ · 1 + ¾ · (3 - 1)²
         3.25
         """
         width = outputs.shape[1]
@@ -81,14 +81,11 @@ class Quadratic:
             constant += weight * float(wanted.square().sum())
         return cls(curvature, pull, constant)
 
-    def loss(self, operator: Tensor) -> float:
-        """Return L(W) for W of shape (d, d)."""
+    def slope(self, operator: Tensor) -> tuple[float, Tensor]:
+        """Return L and dL/dW = 2 (A W - B) for W of shape (d, d)."""
         bent = self.curvature @ operator
-        return float((operator * (bent - 2.0 * self.pull)).sum()) + self.constant
-
-    def gradient(self, operator: Tensor) -> Tensor:
-        """Return dL/dW = 2 (A W - B), shape (d, d)."""
-        return 2.0 * (self.curvature @ operator - self.pull)
+        loss = float((operator * (bent - 2.0 * self.pull)).sum()) + self.constant
+        return loss, bent.sub_(self.pull).mul_(2.0)
 
 
 def residual_slope(
@@ -142,6 +139,6 @@ class OperatorDescent:
     def minimise(self, quadratic: Quadratic, epochs: int) -> Iterator[float]:
         """Take so many steps on a quadratic, and yield each one's loss, measured before the step."""
         for _ in range(epochs):
-            loss = quadratic.loss(self.operator)
-            self.step(quadratic.gradient(self.operator))
+            loss, gradient = quadratic.slope(self.operator)
+            self.step(gradient)
             yield loss
