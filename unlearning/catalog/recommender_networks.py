@@ -59,6 +59,12 @@ class UnlearnRecConfig(MethodConfig):
         ),
     )
     steps: Steps = Field(60, description="Steps of fine-tuning, at most; 1 to 1,000,000. Chosen on Last.fm.")
+    passes: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="`validation` only: passes of the encoder, at most, 1 to 100; the paper's 1. Chosen on Last.fm.",
+    )
     learning_rate: LearningRate = Field(
         0.03, description="Step length of Adam, above 0 to 10. Published: 1e-3; chosen on Last.fm."
     )

@@ -27,9 +27,6 @@ _KEPT = 4096
 """Retained pairs, and calibration pairs, whose drift is measured in a step; more would cost more than all else."""
 
 
-_LENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-
-
 @dataclass(frozen=True)
 class Step:
     """What one change of the embeddings comes to.
@@ -38,11 +35,13 @@ class Step:
         loss: What is minimised, a scalar.
         share: Mean share of negatives that forgotten pairs beat.
         final: Final embeddings of users and items.
+        excess: Shape (f,): how far each forgotten pair's score is above its target.
     """
 
     loss: Tensor
     share: float
     final: tuple[Tensor, Tensor]
+    excess: Tensor
 
 
 class Editing:
@@ -85,37 +84,14 @@ class Editing:
 
     def step(self, users: Tensor, items: Tensor) -> Step:
         """Return the loss of changes of the request's users and items, shapes (a, d) and (b, d); gradients flow."""
-        return self._of(self._propagated(users, items))
-
-    @torch.no_grad()
-    def scaled(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Stretch a proposal to that of a few lengths which loses least; none at all is among them.
-
-        A proposal points the right way, but its length is that of an average request. It is propagated once for all.
-
-        Args:
-            users: Proposed changes of the request's users, shape (a, d).
-            items: Proposed changes of the request's items, shape (b, d).
-
-        Returns:
-            Both, times the same factor.
-        """
         change = self._propagated(users, items)
-        losses = {
-            length: float(self._of((length * change[0], length * change[1])).loss) for length in _LENGTHS
-        }
-        best = min(_LENGTHS, key=losses.__getitem__)
-        return best * users, best * items
-
-    def _of(self, change: tuple[Tensor, Tensor]) -> Step:
-        """Return the loss of a change of the final embeddings of all users and items."""
         final = self.before[0] + change[0], self.before[1] + change[1]
         ranks: Ranks = self._never_seen.ranks_of_forgotten(*final)
         target = (ranks.scores - self._targets).square().mean()
         everywhere = drift(self.before, change)
         kept = pair_drift(self.before, final, self._kept)
         loss = target + self._weights[0] * everywhere + self._weights[1] * kept
-        return Step(loss, float(ranks.shares.mean()), final)
+        return Step(loss, float(ranks.shares.mean()), final, ranks.scores.detach() - self._targets)
 
     def _propagated(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Propagate changes of the request's users and items over the retained graph: to all users and items."""

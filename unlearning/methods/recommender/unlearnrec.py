@@ -1,6 +1,6 @@
 """UnlearnRec: a pre-trained encoder proposes how a request changes the embeddings, and a few steps refine it.
 
-Serving a request is one pass of the Influence Encoder (`models.recommender.influence`) over the request's pairs, and
+Serving a request is a pass of the Influence Encoder (`models.recommender.influence`) over the request's pairs, and
 brief fine-tuning on the retained graph. Pre-training (`pretraining`) happens once for a model and serves many requests.
 Paper: "Pre-training for Recommendation Unlearning" (SIGIR 2025), arXiv 2505.22649.
 
@@ -13,7 +13,8 @@ runs its steps, and moves all embeddings. With `encoder="none"` the same loss is
 
 Deviations from the paper, in both: an empty request moves nobody (the encoder says how); users and items of whom
 nothing is left lose their rows (`removal`), as dropping their edges alone leaks; -log sigmoid is a softplus, which does
-not overflow. With `"validation"` the fine-tuning moves the embeddings of the request's users and items alone.
+not overflow. With `"validation"` the fine-tuning moves the embeddings of the request's users and items alone, and the encoder
+passes again over what its last proposal has left, as long as that helps: cheaper than a step of descent.
 
 Guarantee: empirical. Limits: needs calibration pairs that look like the forgotten ones, and an encoder of this model
 unless `encoder="none"`. The encoder that stays beside the new version was pre-trained before the request.
@@ -27,14 +28,14 @@ from torch.nn import functional
 
 from models.contracts import ForgetSet, Progress
 from models.recommender.data import RecommenderData
-from models.recommender.influence import Request
+from models.recommender.influence import InfluenceEncoder, Request
 from models.recommender.interaction_graph import InteractionGraph
 from models.recommender.neural import NeuralRecommender, objective
 from models.recommender.objectives import info_nce
 from models.recommender.training import Factors, learnable
 from unlearning.catalog.recommender_networks import UnlearnRecConfig
 from unlearning.errors import MethodError, MethodUnsuitableError
-from unlearning.methods.recommender.editing import Editing, pair_drift
+from unlearning.methods.recommender.editing import Editing, Step, pair_drift
 from unlearning.methods.recommender.removal import Removal, as_method_errors
 
 _DIVERGED = "the embeddings left the numbers; choose a smaller learning rate"
@@ -73,41 +74,87 @@ def run(
 def _towards_never_seen(
     removal: Removal, config: UnlearnRecConfig, generator: torch.Generator, progress: Progress
 ) -> NeuralRecommender:
-    """Descend `Editing` until forgotten pairs beat as many negatives as never-seen ones, from either side."""
+    """Let the encoder propose, then descend, until forgotten pairs beat as many negatives as never-seen ones."""
     editing = Editing(removal, config.drift_weight, config.retained_weight, generator)
-    moved = [tensor.clone().requires_grad_() for tensor in proposed(removal, editing, config)]
-    optimizer = torch.optim.Adam(moved, lr=config.learning_rate, fused=True)
-    above = None
-    for number in range(1, config.steps + 1):
-        step = editing.step(moved[0], moved[1])
+    width, request = removal.model.config.recipe.width, editing.request
+    moved = torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
+    watch = Watch(editing.share, config, progress)
+    if config.encoder == "stored" and removal.model.influence is not None:
+        moved = proposed(removal.model.influence, editing, moved, config, watch)
+    if not watch.done:
+        moved = descended(editing, moved, config, watch)
+    return removal.model.with_factors(changed(removal.model.factors, request, *moved))
+
+
+class Watch:
+    """Tells when forgotten pairs beat as many negatives as never-seen ones do, from either side.
+
+    Attributes:
+        done: Whether it is enough, or as many steps were taken as are allowed.
+    """
+
+    def __init__(self, share: float, config: UnlearnRecConfig, progress: Progress) -> None:
+        """Aim at the never-seen pairs' share."""
+        self._share, self._config, self._progress = share, config, progress
+        self._steps = 0
+        self._above: bool | None = None
+        self.done = False
+
+    def see(self, step: Step) -> None:
+        """Take note of where a change has come to, and report it."""
         if not step.loss.isfinite():
             raise ValueError(_DIVERGED)
-        excess = step.share - editing.share
-        crossed = above is not None and above != (excess > 0)
-        done = crossed or abs(excess) <= config.tolerance or number == config.steps
+        self._steps += 1
+        distance = step.share - self._share
+        crossed = self._above is not None and self._above != (distance > 0)
+        of = self._config.steps
+        self.done = crossed or abs(distance) <= self._config.tolerance or self._steps >= of
+        self._above = distance > 0
         figures = {
             "loss": step.loss.item(),
             "forgotten above negatives": step.share,
-            "never seen above negatives": editing.share,
+            "never seen above negatives": self._share,
         }
-        progress("refining", config.steps if done else number, config.steps, figures)
-        if done:
-            break
-        above = excess > 0
+        self._progress("refining", of if self.done else self._steps, of, figures)
+
+
+def proposed(
+    encoder: InfluenceEncoder,
+    editing: Editing,
+    moved: tuple[Tensor, Tensor],
+    config: UnlearnRecConfig,
+    watch: Watch,
+) -> tuple[Tensor, Tensor]:
+    """Let the encoder propose, again and again for what its last proposal has left, as long as that helps."""
+    with torch.no_grad():
+        now = editing.step(*moved)
+        for _ in range(config.passes):
+            proposal = encoder.changes(editing.request, *now.final, now.excess)
+            further = moved[0] + proposal[0], moved[1] + proposal[1]
+            then = editing.step(*further)
+            if not float(then.loss) < float(now.loss):
+                break
+            moved, now = further, then
+            watch.see(now)
+            if watch.done:
+                break
+    return moved
+
+
+def descended(
+    editing: Editing, moved: tuple[Tensor, Tensor], config: UnlearnRecConfig, watch: Watch
+) -> tuple[Tensor, Tensor]:
+    """Descend the loss of changes of the request's users and items, from those given."""
+    users, items = (tensor.clone().requires_grad_() for tensor in moved)
+    optimizer = torch.optim.Adam([users, items], lr=config.learning_rate, fused=True)
+    while True:
+        step = editing.step(users, items)
+        watch.see(step)
+        if watch.done:
+            return users.detach(), items.detach()
         optimizer.zero_grad()
         step.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return removal.model.with_factors(changed(removal.model.factors, editing.request, moved[0], moved[1]))
-
-
-def proposed(removal: Removal, editing: Editing, config: UnlearnRecConfig) -> tuple[Tensor, Tensor]:
-    """Return where refining starts: what the encoder proposes for a request's users and items, or no change."""
-    request, encoder = editing.request, removal.model.influence
-    if config.encoder == "none" or encoder is None:
-        width = removal.model.config.recipe.width
-        return torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
-    with torch.no_grad():
-        return editing.scaled(*encoder.changes(request, *editing.before, editing.excess))
 
 
 def changed(factors: Factors, request: Request, users: Tensor, items: Tensor) -> Factors:

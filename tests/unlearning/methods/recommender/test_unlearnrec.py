@@ -19,6 +19,8 @@ from unlearning.methods.recommender.pretraining import pretrain
 from unlearning.methods.recommender.removal import Removal
 from unlearning.methods.recommender.unlearnrec import published_forget_loss
 
+LOOSE = {"drift_weight": 0.01, "retained_weight": 0.01}
+"""So few users and items cannot let go of a twentieth of their interactions without moving much else."""
 REMAINING = DATA.for_methods().without(FORGOTTEN)
 
 
@@ -135,7 +137,9 @@ def test_forgotten_pairs_come_to_be_ranked_like_never_seen_ones_from_either_side
                 )
             )
         steps = []
-        after = forget("unlearnrec", model=model, encoder="none", steps=300, progress=figures_to(steps))
+        after = forget(
+            "unlearnrec", model=model, encoder="none", steps=300, progress=figures_to(steps), **LOOSE
+        )
         first, last = steps[0], steps[-1]
         target = last["never seen above negatives"]
         assert (first["forgotten above negatives"] > target) == (push == 0.0)
@@ -209,14 +213,14 @@ def test_pre_training_never_sees_the_requests_that_are_made_later():
 
 def test_an_encoder_begins_nearer_to_where_fine_tuning_ends():
     """On requests that pre-training has never drawn."""
-    config = PretrainConfig(steps=300, least_share=0.02, learning_rate=0.01)
+    config = PretrainConfig(steps=300, least_share=0.02, **LOOSE)
     model = pretrain(MODELS["lightgcn"], DATA.for_methods(), config, generator=generator(9), progress=silent)
     losses = {"stored": [], "none": []}
     for start in range(3):
         request = DATA.training().ids[start::20]
         for kind, seen in losses.items():
             steps = []
-            forget("unlearnrec", request, model=model, encoder=kind, progress=figures_to(steps))
+            forget("unlearnrec", request, model=model, encoder=kind, progress=figures_to(steps), **LOOSE)
             seen.append(steps[0]["loss"])
     assert statistics.fmean(losses["stored"]) < 0.7 * statistics.fmean(losses["none"])
 
