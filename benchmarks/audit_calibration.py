@@ -16,7 +16,9 @@ Memorised by construction: records under wrong labels; rare samples, nearly nois
 over; a whole class. Memorised by nobody, by construction: records of which a model that has never seen them is already
 surest, so that learning them changes next to nothing. Random sets are somewhere between; they stand beside.
 
-    python -m benchmarks.audit_calibration [--json] [--quick]
+    python -m benchmarks.audit_calibration [--family graph] [--json] [--quick]
+
+Here are classifiers; graphs have a file of their own, `benchmarks.audit_calibration_graph`.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import audit_calibration_graph
 from benchmarks.harness import environment, peak_memory_mb, print_table
 from models.classifier import runtime
 from models.classifier.data import ClassifierData
@@ -418,8 +421,14 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one small forget set of each kind")
+    parser.add_argument("--family", choices=("classifier", "graph"), default="classifier", help="whose audit")
     arguments = parser.parse_args()
-    found = measure(QUICK if arguments.quick else FULL)
+    if arguments.family == "graph":
+        found = audit_calibration_graph.measure(
+            audit_calibration_graph.QUICK if arguments.quick else audit_calibration_graph.FULL
+        )
+    else:
+        found = measure(QUICK if arguments.quick else FULL)
     if arguments.json:
         print(json.dumps({**found, "environment": environment()}))
         return
