@@ -26,7 +26,7 @@ class GraphFiles:
     checkpoint: dict[str, bytes]
 
 
-def two_communities(nodes: int = 80, seed: int = 0) -> PlainGraph:
+def two_communities(nodes: int = 240, seed: int = 0) -> PlainGraph:
     """Draw two groups with a class each, friends mostly within; a tenth of nodes and edges is held out.
 
     Node `pN` is of the subject `sM` with M = N // 2. Within a group every node follows the next two.

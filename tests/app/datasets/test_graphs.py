@@ -233,8 +233,8 @@ KNOWN = {
     "edges": ({"kind": "edges", "pairs": [["p0", "p2"], ["p6", "p4"]]}, 2),
     "both directions of one edge": ({"kind": "edges", "pairs": [["p0", "p2"], ["p2", "p0"]]}, 1),
     "node features": ({"kind": "node_features", "ids": ["p1", "p2"], "features": ["f0", "f3"]}, 4),
-    "a whole class of nodes": ({"kind": "node_classes", "ids": ["cat"]}, 40),
-    "a whole class of edges": ({"kind": "edge_classes", "ids": ["family"]}, 76),
+    "a whole class of nodes": ({"kind": "node_classes", "ids": ["cat"]}, 120),
+    "a whole class of edges": ({"kind": "edge_classes", "ids": ["family"]}, 236),
     "subjects": ({"kind": "subjects", "ids": ["s0", "s1"]}, 4),
 }
 
@@ -244,7 +244,7 @@ def test_a_plan_counts_what_a_target_comes_to(client, admin_headers, model, targ
     answer = client.post("/v1/plans", json={"model": "people", "target": target}, headers=admin_headers)
     assert answer.status_code == 200, answer.text
     assert answer.json()["forget"] == records
-    assert answer.json()["records"] == 80 + len(two_communities().edges)
+    assert answer.json()["records"] == 240 + len(two_communities().edges)
 
 
 def test_forgotten_nodes_edges_and_features_cannot_come_back(runtime, registry, model, people):
