@@ -119,11 +119,12 @@ class RecommenderData:
         )
 
     def training_digest(self) -> str:
-        """Return the SHA-256 of everything that training learns: the interactions, in their order.
+        """Return the SHA-256 of everything that training depends on: what it learns, and what tells it when to stop.
 
         The order counts, because stochastic training visits records by their place. Times do not: none learns them.
         """
-        return hashlib.sha256(json.dumps(self.training().ids).encode()).hexdigest()
+        described = [self.training().ids, self.calibration().ids]
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
     def changes_to(self, target: "RecommenderData") -> tuple["RecommenderData", "RecommenderData"]:
         """Compare training interactions with those of `target`.

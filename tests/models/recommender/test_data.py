@@ -64,10 +64,11 @@ def test_the_matrix_holds_training_interactions_alone():
     assert data.matrix().toarray().tolist() == [[1, 1], [0, 1]]
 
 
-def test_the_digest_depends_on_training_alone():
-    data = table([("a", "x"), ("b", "y")], held_out=[("b", "x")])
-    assert data.training_digest() == data.without(['["b","x"]']).training_digest()
-    assert data.training_digest() != data.without(['["a","x"]']).training_digest()
+def test_the_digest_depends_on_what_is_learned_and_on_what_stops_training():
+    data = random_interactions(users=30, items=20, share=0.4, held_out=0.5)
+    assert data.training_digest() == data.without(data.audit().ids).training_digest()
+    for part in (data.training(), data.calibration()):
+        assert data.training_digest() != data.without(part.ids[:1]).training_digest()
 
 
 def test_changes_name_what_to_unlearn_and_what_to_learn():
