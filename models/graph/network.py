@@ -96,6 +96,18 @@ class GraphModel(nn.Module):
         other.deletion_operators = nn.ModuleList(copy.deepcopy(list(deletions))) if deletions else None
         return other
 
+    def naming_none_of(self, keys: Tensor) -> "GraphModel":
+        """Return the same network with operators that no longer concern these nodes, shape (k,); itself without any."""
+        if self.deletion_operators is None or not len(keys):
+            return self
+        return self.with_deletions(
+            [
+                operators.without(keys)
+                for operators in self.deletion_operators
+                if isinstance(operators, Deletion)
+            ]
+        )
+
     def embeddings(self, data: GraphData) -> Tensor:
         """Embed the nodes of a graph along its training edges: shape (n, d)."""
         return self.encode(data.features, data.message_edges(), self.keys_of(data))

@@ -7,10 +7,12 @@ import torch
 
 from models.contracts import ForgetSet
 from models.graph import architectures, runtime
+from models.graph.deletion import Deletion, node_keys
 from tests.reference.classifier_data import silent
-from tests.reference.little_graphs import edges_at, little_graph
+from tests.reference.little_graphs import edges_at, little_graph, little_model
 from unlearning.audits.policy import AuditPolicy
 from unlearning.audits.references import InMemoryReferences
+from unlearning.catalog import get_method
 from unlearning.pipeline import run_plan
 from unlearning.planner import PlanInput, make_plan
 
@@ -81,6 +83,26 @@ def test_what_gnndelete_made_can_be_asked_to_forget_again_by_every_other_method(
         assert rung.failure is None, (method, rung.failure)
         operators = candidate(result).deletion_operators
         assert len(operators or ()) == {"gnndelete": 2, "retrain": 0}.get(method, 1)
+
+
+@pytest.mark.parametrize("method", ["d2dgn", "drop_edges", "finetune", "gif", "gnndelete", "gradient_ascent"])
+def test_no_operator_names_a_node_that_any_method_has_deleted(method):
+    data = little_graph()
+    names = node_keys(data.node_ids).sort().values
+    operators = [Deletion([torch.eye(8), torch.eye(4)], [names, names])]
+    model = little_model(data, task="node_classification").with_deletions(operators)
+    gone = [data.node_ids[2], data.node_ids[-1]]
+    forget = ForgetSet(tuple(sorted(f"node:{name}" for name in gone)))
+    spec = get_method("graph", method)
+    fixed = {"calibration": "paper", "epochs": 2} if "epochs" in spec.config.model_fields else {}
+    config = spec.configure({"harm": 100} if method == "gif" else fixed)
+    result = spec.load()(
+        model, data, forget, config, generator=torch.Generator().manual_seed(0), progress=silent
+    )
+    for deletion in result.deletion_operators:
+        for layer in range(2):
+            assert not torch.isin(node_keys(gone), deletion.keys(layer)).any()
+    assert len(result.deletion_operators[0].keys(0)) == data.nodes - 2
 
 
 @pytest.mark.parametrize("method", ["gif", "gnndelete"])

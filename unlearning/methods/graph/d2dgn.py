@@ -40,7 +40,7 @@ from unlearning.losses.distillation import distillation_divergence
 from unlearning.losses.edge_distillation import edge_divergence
 from unlearning.losses.preserve_and_destroy import preserve_and_destroy
 from unlearning.methods.graph.never_seen import NeverSeen, StoppingRule, shifted_margins
-from unlearning.methods.graph.sides import Sides, as_method_errors
+from unlearning.methods.graph.sides import Sides, as_method_errors, forget_names
 from unlearning.methods.graph.student import Scene, Student
 
 CHECK_EVERY = 2
@@ -104,7 +104,7 @@ def run(
     with as_method_errors():
         sides = Sides.of(model, data, forget)
         if not sides.touched:
-            return model.frozen()
+            return forget_names(model.frozen(), data, forget)
         sides.require_retained(model)
         kept, gone = kept_questions(model, sides), gone_questions(sides)
         if not sides.asks:
@@ -131,7 +131,7 @@ def run(
             student.step(preserve_and_destroy(preserving, destroying, config.alpha))
             figures = {"preserving loss": preserving.item(), "destroying loss": destroying.item()}
             progress("distilling", epoch, config.epochs, {**figures, **rule.figures})
-        return student.model()
+        return forget_names(student.model(), data, forget)
 
 
 def kept_questions(model: GraphModel, sides: Sides) -> Questions:

@@ -18,7 +18,7 @@ from models.contracts import ForgetSet, Progress
 from models.graph.data import GraphData
 from models.graph.network import GraphModel
 from unlearning.catalog.graph import DropEdgesConfig
-from unlearning.methods.graph.sides import refuse_missing
+from unlearning.methods.graph.sides import forget_names, refuse_missing
 
 
 def run(
@@ -37,4 +37,4 @@ def run(
     """
     refuse_missing(data, forget)
     progress("dropping", 1, 1)
-    return model.frozen()
+    return forget_names(model.frozen(), data, forget)

@@ -18,7 +18,7 @@ from models.graph.network import GraphModel
 from models.graph.training import full_batch_epochs
 from unlearning.catalog.graph import FinetuneConfig
 from unlearning.methods.graph.never_seen import begin_calibration
-from unlearning.methods.graph.sides import Sides, as_method_errors
+from unlearning.methods.graph.sides import Sides, as_method_errors, forget_names
 from unlearning.methods.graph.student import Scene
 
 
@@ -40,7 +40,7 @@ def run(
     with as_method_errors():
         sides = Sides.of(model, data, forget)
         if not sides.touched:
-            return model.frozen()
+            return forget_names(model.frozen(), data, forget)
         sides.require_retained(model)
         scene = Scene.of(model, sides.stage)
         rule = begin_calibration(config.calibration, model, sides, scene, forget, generator)
@@ -56,4 +56,4 @@ def run(
             progress("fine-tuning", epoch.of if enough else epoch.number, epoch.of, figures)
             if enough:
                 break
-        return tuned.frozen()
+        return forget_names(tuned.frozen(), data, forget)

@@ -32,7 +32,7 @@ from models.graph.data import GraphData
 from models.graph.network import GraphModel
 from unlearning.catalog.graph import GifConfig
 from unlearning.errors import MethodUnsuitableError
-from unlearning.methods.graph.sides import as_method_errors, refuse_missing
+from unlearning.methods.graph.sides import as_method_errors, forget_names, refuse_missing
 
 MOST_RAISES = 4
 """Times that the damping is raised tenfold before the method gives up."""
@@ -67,8 +67,8 @@ def run(
         if not bool(influence.gradient.isfinite().all()):
             raise ValueError("the gradient of what is forgotten is no longer a number")
         if not bool(influence.gradient.any()):
-            return model.frozen()
-        return _within_harm(model, retained, influence, config, progress)
+            return forget_names(model.frozen(), data, forget)
+        return forget_names(_within_harm(model, retained, influence, config, progress), data, forget)
 
 
 def _within_harm(

@@ -147,12 +147,8 @@ def with_operators(
         elements: What is deleted.
         training: As far as it has come.
     """
-    gone = names(elements.nodes)
-    deletions = [
-        operators.without(gone)
-        for operators in model.deletion_operators or ()
-        if isinstance(operators, Deletion)
-    ]
+    model = model.naming_none_of(names(elements.nodes))
+    deletions = [operators for operators in model.deletion_operators or () if isinstance(operators, Deletion)]
     if training.works:
         keys = [names(work.nodes).sort().values for work in training.works]
         deletions.append(Deletion([operator.float() for operator in training.operators], keys))
@@ -166,33 +162,28 @@ class LayerWork:
     Attributes:
         layer: Which one, from 0.
         nodes: Whom the operator concerns, ascending: shape (t,).
-        messages: Into these nodes; None for the first layer, whose outputs no operator changes.
-        inputs: What the sources of the messages are as long as no operator changes them, shape (s, d_in).
-        changed: Where among the sources the nodes of the previous layer's operator stand.
+        rereading: What arrives at the nodes as the operators of the layer before change its outputs; None for the first
+            layer, whose inputs no operator changes.
         keys: Of `nodes`, if deletion operators of earlier requests ask, shape (t,).
         aims: What the operator is to make of the outputs for `nodes`.
     """
 
     layer: int
     nodes: Tensor
-    messages: Messages | None
-    inputs: Tensor
-    changed: Tensor
+    rereading: Rereading | None
     keys: Tensor | None
     aims: Aims
 
-    def arrived(self, model: GraphModel, previous: Tensor) -> Tensor:
+    def arrived(self, previous: Tensor) -> Tensor:
         """Return what arrives at the nodes when operators changed the layer before: shape (t', d_in) -> (t, d)."""
-        assert self.messages is not None  # noqa: S101 - nothing stands before the first layer
-        inputs = self.inputs.clone()
-        inputs[self.changed] = previous
-        return model.accumulate(self.layer, inputs, self.messages)
+        assert self.rereading is not None  # noqa: S101 - nothing stands before the first layer
+        return self.rereading.arrived(previous)
 
     def outputs(self, model: GraphModel, previous: Tensor | None) -> Tensor:
         """Return what the layer puts out, the operators of earlier requests applied: shape (t, d)."""
         if previous is None:
             return self.aims.originals
-        return model.delete(self.layer, model.finish(self.layer, self.arrived(model, previous)), self.keys)
+        return model.delete(self.layer, model.finish(self.layer, self.arrived(previous)), self.keys)
 
 
 class OperatorTraining:
@@ -281,7 +272,7 @@ class OperatorTraining:
         previous: Tensor | None = None
         for work, descent in zip(self.works, self._descents, strict=True):
             if previous is not None:
-                changes.append(RowChanges(work.nodes, work.arrived(self._model, previous)))
+                changes.append(RowChanges(work.nodes, work.arrived(previous)))
             outputs = work.outputs(self._model, previous)
             previous = outputs @ descent.operator.to(outputs.dtype)
         return tuple(changes)
@@ -306,15 +297,23 @@ def _works(
             kept=kept.nonzero()[:, 0],
             originals=retained.outputs(layer, nodes),
         )
-        messages, inputs, changed = None, aims.originals[:0], ends[:0]
-        if works:
-            messages, sources = retained.graph.messages_into(nodes)
-            inputs = retained.outputs(layer - 1, sources)
-            changed = places_of(sources, works[-1].nodes)
-        works.append(
-            LayerWork(layer, nodes, messages, inputs, changed, None if keys is None else keys[nodes], aims)
-        )
+        rereading = _rereading(model, layer, retained, works[-1].nodes, nodes) if works else None
+        works.append(LayerWork(layer, nodes, rereading, None if keys is None else keys[nodes], aims))
     return works
+
+
+def _rereading(
+    model: GraphModel, layer: int, retained: Retained, senders: Tensor, rows: Tensor
+) -> Rereading:
+    return Rereading(
+        model,
+        layer,
+        retained.graph,
+        senders=senders,
+        rows=rows,
+        inputs=lambda nodes: retained.outputs(layer - 1, nodes),
+        arrived=lambda nodes: retained.arrived(layer, nodes),
+    )
 
 
 def _train_until_never_seen(

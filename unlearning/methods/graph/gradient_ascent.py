@@ -23,7 +23,7 @@ from models.graph.network import GraphModel
 from unlearning.catalog.graph import GradientAscentConfig
 from unlearning.errors import MethodUnsuitableError
 from unlearning.methods.graph.never_seen import begin_calibration
-from unlearning.methods.graph.sides import Sides, as_method_errors
+from unlearning.methods.graph.sides import Sides, as_method_errors, forget_names
 from unlearning.methods.graph.student import Scene, Student
 
 
@@ -45,7 +45,7 @@ def run(
     with as_method_errors():
         sides = Sides.of(model, data, forget)
         if not sides.touched:
-            return model.frozen()
+            return forget_names(model.frozen(), data, forget)
         if not sides.asks:
             raise MethodUnsuitableError("The model learned no label and no edge of what is to be forgotten.")
         scene = Scene.of(model, sides.stage)
@@ -59,7 +59,7 @@ def run(
             progress("ascending", config.epochs if enough else epoch, config.epochs, figures)
             if enough:
                 break
-        return student.model()
+        return forget_names(student.model(), data, forget)
 
 
 def forget_loss(model: GraphModel, embeddings: Tensor, sides: Sides) -> Tensor:

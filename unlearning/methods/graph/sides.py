@@ -201,6 +201,12 @@ def refuse_missing(data: GraphData, forget: ForgetSet) -> None:
         raise MethodError(f"{missing} of the records to forget are not in the data.")
 
 
+def forget_names(model: GraphModel, data: GraphData, forget: ForgetSet) -> GraphModel:
+    """Return the model with no deletion operator that names a node which is deleted from `data`."""
+    gone = data.elements(forget.record_ids).nodes.tolist()
+    return model.naming_none_of(node_keys(data.node_ids[node] for node in gone))
+
+
 @contextmanager
 def as_method_errors() -> Iterator[None]:
     """Compute on one thread, so that the seed decides alone, and turn what training raises into method errors.
