@@ -13,16 +13,14 @@ other: there each changed row is computed anew.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from models.graph.adjacency import Adjacency, adjacency_of, gcn_scale
+from models.graph.adjacency import Adjacency, adjacency_of
 from models.graph.data import Elements, GraphData
 from models.graph.network import GraphModel
-from models.graph.sparse import from_pairs
+from models.graph.spread import Spread
 
 AFRESH_SHARE = 0.5
 """Share of a row's messages that must have changed for it to be added up afresh; the work is then at most twice as much."""
@@ -178,13 +176,12 @@ class LayerCache:
         if layer == 0:
             known = self._feature_changes
             return (known if changes is None else _merged(known, changes)).over(self._features, rows)
-        base = self._accumulated[layer - 1]
-        arrived = base[rows] if changes is None else changes.over(base, rows)
-        return self._finished(layer - 1, arrived, rows)
+        return self._finished(layer - 1, self.accumulated(layer - 1, rows, changes), rows)
 
-    def accumulated(self, layer: int, rows: Tensor) -> Tensor:
-        """Return what arrives at some nodes, a copy: shape (k, d)."""
-        return self._accumulated[layer][rows]
+    def accumulated(self, layer: int, rows: Tensor, changes: RowChanges | None = None) -> Tensor:
+        """Return what arrives at some nodes, a copy, with changes that are not applied yet: shape (k, d)."""
+        base = self._accumulated[layer]
+        return base[rows] if changes is None else changes.over(base, rows)
 
     def _finished(self, layer: int, arrived: Tensor, rows: Tensor | None) -> Tensor:
         keys = self._keys if self._keys is None or rows is None else self._keys[rows]
@@ -219,15 +216,14 @@ class _LayerStep:
     def changes(self) -> RowChanges:
         """Compute the rows that change."""
         senders = self._senders()
-        heard, counts = self.after.outgoing.gather(senders)
+        heard, _ = self.after.outgoing.gather(senders)
         rows = _distinct(torch.cat([self.receivers, senders, heard]))
         values = self.cache.accumulated(self.layer, rows)
         afresh = self._afresh(rows, heard)
         if bool(afresh.any()):
             values[afresh] = self._added_up(rows[afresh])
         if not bool(afresh.all()):
-            pairs = torch.stack([torch.arange(len(senders)).repeat_interleave(counts), heard])
-            values[~afresh] += self._difference(rows[~afresh], senders, pairs)
+            values[~afresh] += self._difference(rows[~afresh], senders)
         return RowChanges(rows, values)
 
     def _senders(self) -> Tensor:
@@ -249,54 +245,14 @@ class _LayerStep:
         messages, sources = self.after.messages_into(rows)
         return self.cache.model.accumulate(self.layer, self._now(sources), messages)
 
-    def _difference(self, rows: Tensor, senders: Tensor, pairs: Tensor) -> Tensor:
-        """Return what arrives at some rows now less what arrived before.
-
-        Args:
-            rows: Shape (k,), ascending; their degrees are as before.
-            senders: Shape (c,).
-            pairs: Places in `senders`, and the positions of whom they send to: shape (2, m).
-        """
+    def _difference(self, rows: Tensor, senders: Tensor) -> Tensor:
+        """Return what arrives at some rows now less what arrived before; their degrees are as before."""
         now, before = self._now(senders), self.cache.inputs_of(self.layer, senders)
-        sent = self._sent(now, self.after, senders) - self._sent(before, self.cache.adjacency, senders)
-        pairs = pairs[:, torch.isin(pairs[1], rows)]
-        places = torch.searchsorted(rows, pairs[1])
-        arrived = from_pairs(places, pairs[0], (len(rows), len(senders))) @ sent
-        if self.cache.model.architecture == "sage":
-            arrived /= self.after.degrees(rows).clamp(min=1)[:, None]
-        # A node hears itself, too: GCN as one more neighbour, the others in their own way.
-        themselves = torch.isin(senders, rows)
-        arrived[torch.searchsorted(rows, senders[themselves])] += self._own(now - before, sent)[themselves]
-        if self.cache.model.architecture == "gcn":
-            arrived *= gcn_scale(self.after.degrees(rows)).to(arrived.dtype)[:, None]
-        return arrived
+        spread = Spread(self.cache.model, self.layer, self.after, senders, rows)
+        return spread.arrived(spread.sent(now) - spread.sent(before, self.cache.adjacency), now - before)
 
     def _now(self, nodes: Tensor) -> Tensor:
         return self.cache.inputs_of(self.layer, nodes, self.inputs)
-
-    def _sent(self, inputs: Tensor, graph: Adjacency, nodes: Tensor) -> Tensor:
-        """Return what these nodes send to each neighbour: shape (c, d_in) -> (c, d_out)."""
-        conv: Any = self.cache.model.convs[self.layer]
-        match self.cache.model.architecture:
-            case "gcn":
-                projected = functional.linear(inputs, conv.lin.weight)
-                return projected * gcn_scale(graph.degrees(nodes)).to(projected.dtype)[:, None]
-            case "sage":
-                return functional.linear(inputs, conv.lin_l.weight)
-            case _:
-                return functional.linear(inputs, conv.nn[0].weight)
-
-    def _own(self, inputs: Tensor, sent: Tensor) -> Tensor:
-        """Return what these nodes contribute to their own rows, from changes of inputs and of what they send."""
-        conv: Any = self.cache.model.convs[self.layer]
-        match self.cache.model.architecture:
-            case "sage":
-                return functional.linear(inputs, conv.lin_r.weight)
-            case "gin":
-                weighted: Tensor = sent * (1.0 + conv.eps)
-                return weighted
-            case _:
-                return sent
 
 
 def _no_changes(base: Tensor) -> RowChanges:

@@ -28,11 +28,12 @@ import torch
 from torch import Tensor
 
 from models.contracts import ForgetSet, Progress
-from models.graph.adjacency import Adjacency, Messages, adjacency_of, messages_along, places_of
+from models.graph.adjacency import Adjacency, adjacency_of, messages_along
 from models.graph.data import Elements, GraphData
 from models.graph.deletion import Deletion, node_keys
 from models.graph.network import GraphModel
 from models.graph.refresh import LayerCache, RowChanges
+from models.graph.spread import Rereading
 from unlearning.catalog.graph import LOCAL_SHARE, GnnDeleteConfig
 from unlearning.errors import MethodUnsuitableError
 from unlearning.methods.graph.never_seen import begin_calibration
@@ -302,9 +303,7 @@ def _works(
     return works
 
 
-def _rereading(
-    model: GraphModel, layer: int, retained: Retained, senders: Tensor, rows: Tensor
-) -> Rereading:
+def _rereading(model: GraphModel, layer: int, retained: Retained, senders: Tensor, rows: Tensor) -> Rereading:
     return Rereading(
         model,
         layer,

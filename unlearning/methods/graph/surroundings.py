@@ -32,12 +32,14 @@ class Retained:
         gone: Nodes that are deleted, ascending.
         ends: Nodes that stay and are an end of something deleted, once for each such thing: shape (m,).
         outputs: Deletion operators applied that the model has already.
+        arrived: Before activation and operators.
     """
 
     graph: Adjacency
     gone: Tensor
     ends: Tensor
     outputs: Outputs
+    arrived: Outputs
 
     @classmethod
     def nearby(cls, cache: LayerCache, elements: Elements, refresh: Refresh) -> "Retained":
@@ -53,7 +55,10 @@ class Retained:
             # What the next layer reads is what this one puts out.
             return cache.inputs_of(layer + 1, rows, refresh.layers[layer])
 
-        return cls(refresh.after, elements.nodes, ends_of(cache.adjacency, elements), outputs)
+        def arrived(layer: int, rows: Tensor) -> Tensor:
+            return cache.accumulated(layer, rows, refresh.layers[layer])
+
+        return cls(refresh.after, elements.nodes, ends_of(cache.adjacency, elements), outputs, arrived)
 
     @classmethod
     def afresh(
@@ -72,7 +77,9 @@ class Retained:
         features[elements.nodes] = 0.0
         features[elements.features[:, 0], elements.features[:, 1]] = 0.0
         cache = LayerCache(model, features, before.without(elements), keys)
-        return cls(cache.adjacency, elements.nodes, ends_of(before, elements), cache.outputs)
+        return cls(
+            cache.adjacency, elements.nodes, ends_of(before, elements), cache.outputs, cache.accumulated
+        )
 
 
 def ends_of(graph: Adjacency, elements: Elements) -> Tensor:
