@@ -152,6 +152,17 @@ def test_a_malformed_upload_is_refused_by_its_line(registry):
     assert "line 3: the rating 7 is not between 0.5 and 5" in answer.text
 
 
+def test_options_come_beside_the_files(registry):
+    files = {
+        "old.csv": b"userId,movieId,rating\n1,2,3\n1,3,7\n2,3,9\n",
+        "new.csv": b"userId,movieId,rating\n5,2,3\n5,3,7\n",
+        "options.json": json.dumps({"rating_range": [0, 10], "least_rating": 7}).encode(),
+    }
+    answer = registry.post("/v1/datasets", {"name": "films", "family": "recommender"}, files)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["head"]["records"] == 3
+
+
 def test_forgotten_interactions_cannot_come_back(registered, registry, ask, real_worker):
     for name in ("ease", "gfcf"):
         ask(name, {"kind": "users", "ids": ["u7"]})
