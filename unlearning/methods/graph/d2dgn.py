@@ -146,7 +146,7 @@ def gone_questions(sides: Sides) -> Questions:
     """Ask for what is to be forgotten: edges, ghosts of deleted nodes, and ghosts that replay deleted features."""
     edges = torch.cat([sides.forgotten_edges, sides.replayed_edges], dim=1)
     nodes = torch.cat([sides.forgotten_nodes, sides.replayed_nodes[0]])
-    return Questions(edges, nodes, torch.cat([edges.flatten(), nodes]).unique())
+    return Questions(edges, nodes, torch.unique(torch.cat([edges.flatten(), nodes])))
 
 
 def destroyer_answers(

@@ -118,7 +118,8 @@ def expected_scores(known_facts: Tensor, known_scores: Tensor, facts: Tensor, sc
     residuals = known_scores.double() - mean - known @ weights
     order = (scores.double() - predicted).argsort().argsort()
     quantiles = (order + 0.5) / max(1, len(order))
-    return predicted + torch.quantile(residuals, quantiles.double())
+    expected: Tensor = predicted + torch.quantile(residuals, quantiles.double())
+    return expected
 
 
 def _shares(amounts: Tensor) -> Tensor:
