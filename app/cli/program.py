@@ -22,6 +22,7 @@ from app.cli import (
     log,
     methods,
     policy,
+    pretrain,
     register,
     retention,
     server,
@@ -70,6 +71,7 @@ program = typer.Typer(
 for module in (
     server,
     train,
+    pretrain,
     register,
     forget,
     download,

@@ -25,6 +25,8 @@ LEAST_PAIRS = 8
 """Calibration pairs that make a picture of one kind of forgotten pair."""
 _LEVELS = 4
 """Levels of the users' and of the items' numbers of interactions."""
+_SPREAD = 2.0
+"""Numbers of interactions beyond the forgotten pairs' by more than this factor are not like them."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def _alike(graph: InteractionGraph, forgotten: Tensor, never_seen: Tensor) -> tu
 
 
 def _levels(degrees: Tensor, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the level of each end by its number of interactions, -1 beyond those of all of ours; shapes stay."""
+    """Return the level of each end by its number of interactions, -1 far beyond those of all of ours; shapes stay."""
     known, others = degrees[ours].double(), degrees[theirs].double()
     bounds = torch.quantile(known, torch.arange(1, _LEVELS, dtype=torch.float64) / _LEVELS)
-    beyond = (others < known.min()) | (others > known.max())
+    beyond = (others < known.min() / _SPREAD) | (others > known.max() * _SPREAD)
     return torch.bucketize(known, bounds), torch.bucketize(others, bounds).masked_fill(beyond, -1)
