@@ -153,7 +153,9 @@ def invert(counts: PairSums, regularisation: float) -> Tensor:
     )
     dense.diagonal().add_(regularisation)
     inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(dense))
-    return inverse
+    # LAPACK leaves it column by column. Being symmetric, it is its own transpose, which lies row by row at no cost: sparse
+    # products would otherwise copy all of it each time.
+    return inverse.mT.contiguous()
 
 
 def updated_inverse(inverse: Tensor, change: Change, regularisation: float) -> Tensor:
