@@ -26,6 +26,7 @@ MAX_EXPANSION: Final = 200
 
 _FREE_EXPANSION = 64 << 20
 _MAX_READ: Final = 4 << 20
+_PIECE: Final = 1 << 20
 _MAX_STRING_BYTES: Final = 1 << 14
 _MAGIC: Final = b"\x93NUMPY\x01\x00"
 _HEADER: Final = re.compile(
@@ -88,9 +89,13 @@ class ArrayStream:
         self._file.read(1)
 
     def _read(self, size: int) -> npt.NDArray[Any]:
-        data = self._file.read(size)
-        if len(data) != size:
-            raise ValueError(f"the array {self.name!r} is cut off")
+        # Piece by piece, so that no more room is taken than there are data, whatever the file claims.
+        data = bytearray()
+        while len(data) < size:
+            piece = self._file.read(min(_PIECE, size - len(data)))
+            if not piece:
+                raise ValueError(f"the array {self.name!r} is cut off")
+            data += piece
         return np.frombuffer(data, self.dtype)
 
     def _read_header(self, layout: Layout) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

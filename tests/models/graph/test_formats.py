@@ -6,6 +6,7 @@ import safetensors.numpy
 
 from models.checkpoint import verify_directory
 from models.errors import DatasetError
+from models.graph.arrays import open_arrays
 from models.graph.data import load_data
 from models.graph.snapshots import append, ingest
 from tests.reference.graph_files import PlainGraph, small_graph, write_csv, write_jsonl
@@ -313,6 +314,15 @@ def test_no_edge_is_lost_between_batches(tmp_path, fresh, monkeypatch):
     assert digest(fresh, [one]) == small
     monkeypatch.undo()
     assert digest(fresh, graph.write(tmp_path / "files")) == small
+
+
+def test_arrays_longer_than_one_read_are_read_whole(tmp_path):
+    nodes = 300_000
+    edges = np.stack([np.zeros(nodes - 1, np.int64), np.arange(1, nodes)])  # 4.8 MB
+    np.savez(tmp_path / "a.npz", ids=np.char.mod("n%d", np.arange(nodes)), edge_index=edges)
+    batches = list(open_arrays(tmp_path / "a.npz").edges())
+    assert sum(map(len, batches)) == nodes - 1
+    assert (batches[-1].first[-1], batches[-1].second[-1]) == ("n0", "n299999")
 
 
 def test_options_are_checked(tmp_path, fresh):
