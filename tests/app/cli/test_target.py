@@ -49,3 +49,8 @@ def test_parameters_are_json_or_text():
 def test_a_parameter_without_name_or_value_is_refused(assignment):
     with pytest.raises(CommandError):
         read_parameters([assignment])
+
+
+def test_a_pair_whose_ids_have_colons_is_written_as_json():
+    target = read_target("edges", ['["node:1","2"]', "1:2:3"], None, None)
+    assert target["pairs"] == [["node:1", "2"], ["1", "2:3"]]
