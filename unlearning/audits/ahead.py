@@ -42,6 +42,7 @@ def train_ahead(
     if forget.record_ids:
         trainer.retrained()
     if policy.deep or not forget.record_ids:
-        shadow_pool = get_shadow_pool(str(runtime.describe(reload())["family"]))
-        for _ in trainer.shadows(shadow_pool(data, forget)):
+        parent = reload()
+        shadow_pool = get_shadow_pool(str(runtime.describe(parent)["family"]))
+        for _ in trainer.shadows(shadow_pool(parent, data, forget)):
             pass  # kept as soon as it is trained; one is held in memory at a time

@@ -51,8 +51,8 @@ def run_audit(views: Sequence[Evidence[Any]], parts: Parts) -> Audit:
     """Measure one candidate and judge it.
 
     Args:
-        views: The case's evidence, several where the family looks at the forgotten records in several ways. Pictures,
-            strata and the deep audit are of the first.
+        views: The case's evidence, several where the family looks at the forgotten records in several ways. Pictures and
+            strata are of the first, the deep audit is of the last.
         parts: The family's own checks.
     """
     started = time.perf_counter()
@@ -66,7 +66,7 @@ def run_audit(views: Sequence[Evidence[Any]], parts: Parts) -> Audit:
         checks = [*_exact_checks(evidence, parts)]
     else:
         forgetting, power = forgetting_checks(*views)
-        deep = DeepAudit(evidence, parts.attacked()) if case.policy.deep and parts.attacked else None
+        deep = DeepAudit(views[-1], parts.attacked()) if case.policy.deep and parts.attacked else None
         checks = [
             *forgetting,
             *parts.utility(gating=True, against_retrained=True),
@@ -74,7 +74,7 @@ def run_audit(views: Sequence[Evidence[Any]], parts: Parts) -> Audit:
             *parts.informing(),
             *(deep.checks() if deep is not None else ()),
         ]
-        references = (_retrained(evidence), *((deep.references(),) if deep is not None else ()))
+        references = (_retrained(evidence), *_shadows(evidence, deep))
         strata = memorisation_strata(evidence)
     verdict = judge(checks)
     return Audit(
@@ -99,6 +99,14 @@ def _exact_checks(evidence: Evidence[Any], parts: Parts) -> Iterable[Check]:
         yield from parts.certificate()
     yield from parts.utility(gating=method.fallback, against_retrained=False)
     yield from parts.forgotten()
+
+
+def _shadows(evidence: Evidence[Any], deep: DeepAudit | None) -> Iterable[ReferenceSet]:
+    """Describe the shadow models; where the policy asks for some and the family has none, say so."""
+    if deep is not None:
+        yield deep.references()
+    elif evidence.case.policy.deep:
+        yield ReferenceSet(kind="shadow", count=0, note="This family has no shadow models.")
 
 
 def _retrained(evidence: Evidence[Any]) -> ReferenceSet:

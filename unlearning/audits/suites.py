@@ -56,7 +56,7 @@ SUITES: Mapping[str, str] = MappingProxyType(
 """Family -> `module:function` of its suite, the one place where it is registered.
 
 The function takes a `Case` and gives an `Audit`; `evidence` says what a family provides for it. Where the family has
-shadow models, the module also has `shadow_pool(data, forget)`: what they are trained on halves of.
+shadow models, the module also has `shadow_pool(parent, data, forget)`: what they are trained on halves of.
 """
 
 
@@ -69,7 +69,7 @@ def get_suite(family: str) -> Callable[[Case], Audit]:
     return load_object(_path(family))
 
 
-def get_shadow_pool(family: str) -> Callable[[Any, ForgetSet], Any]:
+def get_shadow_pool(family: str) -> Callable[[Any, Any, ForgetSet], Any]:
     """Return the function that gives what a family's shadow models are trained on halves of.
 
     Raises:

@@ -5,9 +5,12 @@ method receives, less what was forgotten.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from models.classifier.analytic import AnalyticClassifier
-from unlearning.audits.classifier.attacks import AttackedRecords, shadow_pool
+from models.classifier.data import ClassifierData
+from models.contracts import ForgetSet
+from unlearning.audits.classifier import attacks
 from unlearning.audits.classifier.certificate import certificate_checks
 from unlearning.audits.classifier.comparisons import COMPARISONS
 from unlearning.audits.classifier.evidence import ClassifierEvidence
@@ -17,8 +20,6 @@ from unlearning.audits.report import Audit
 from unlearning.audits.suite import Parts, run_audit
 from unlearning.audits.suites import Case
 from unlearning.audits.utility import utility_checks
-
-__all__ = ["audit", "shadow_pool"]
 
 
 def audit(case: Case) -> Audit:
@@ -31,10 +32,15 @@ def audit(case: Case) -> Audit:
         forgotten=lambda: forgotten_accuracy(evidence),
         informing=lambda: informing_checks(evidence, COMPARISONS),
         certificate=lambda: certificate_checks(case),
-        attacked=lambda: AttackedRecords(evidence),
+        attacked=lambda: attacks.AttackedRecords(evidence),
         covers=[*_coverage(case)],
     )
     return run_audit([evidence], parts)
+
+
+def shadow_pool(parent: Any, data: ClassifierData, forget: ForgetSet) -> ClassifierData:  # noqa: ARG001 - as other families'
+    """Return what shadow models are trained on halves of, whatever the architecture."""
+    return attacks.shadow_pool(data, forget)
 
 
 def _coverage(case: Case) -> Iterator[str]:

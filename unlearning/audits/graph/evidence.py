@@ -101,7 +101,7 @@ class GraphEvidence(Evidence[Outputs]):
         Raises:
             MetricError: It is no graph network of the original's task, classes and width, or its outputs are not numbers.
         """
-        return self._read(model).outputs[records]
+        return self.pass_over(model).outputs[records]
 
     def gauged(self, scores: Tensor, never_seen: Tensor) -> Tensor:
         """Measure margins of nodes from the never-seen nodes' mean, in the never-seen nodes' spread; see `Evidence.gauged`.
@@ -134,7 +134,7 @@ class GraphEvidence(Evidence[Outputs]):
             MetricError: As `observe`.
         """
         if name not in self._reads:
-            self._reads[name] = self._read(model)
+            self._reads[name] = self.pass_over(model)
         return self._reads[name]
 
     def retrained_reads(self) -> list[Read]:
@@ -179,7 +179,12 @@ class GraphEvidence(Evidence[Outputs]):
         both = edges if data.directed else torch.cat([edges, edges.flip(0)], dim=1)
         return self.case.parent.inputs(bare.features), messages_along(both, data.nodes)
 
-    def _read(self, model: Any) -> Read:
+    def pass_over(self, model: Any) -> Read:
+        """Ask a model for everything that checks need of it, in one pass over the graph; nothing is kept.
+
+        Raises:
+            MetricError: As `observe`.
+        """
         original = self.case.parent
         if not isinstance(model, GraphModel) or model.task != self.task:
             raise MetricError(f"{type(model).__name__} is no graph network of the original's task.")

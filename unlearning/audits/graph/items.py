@@ -81,6 +81,12 @@ def sets_of(data: GraphData, forget: ForgetSet, task: Task, seed: int) -> dict[R
     }
 
 
+def never_seen_of(data: GraphData, forget: ForgetSet, task: Task) -> Items:
+    """Return the items of the audit half that are neither deleted nor of a class that is forgotten whole."""
+    choose = _nodes if task == "node_classification" else _edges
+    return Items(choose(data, forget, Deletion.of(data, forget))[2])
+
+
 def negatives_of(data: GraphData, forget: ForgetSet) -> Items:
     """Draw pairs of remaining nodes that never had an edge, with a fixed seed.
 

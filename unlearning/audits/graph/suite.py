@@ -8,6 +8,7 @@ original: a graph can lose nodes that hold it together, and then retraining is r
 from collections.abc import Iterable
 
 from unlearning.audits.comparisons import informing_checks
+from unlearning.audits.graph.attacks import AttackedItems, shadow_pool
 from unlearning.audits.graph.comparisons import comparisons
 from unlearning.audits.graph.evidence import GraphEvidence, View
 from unlearning.audits.graph.utility import Served, forgotten_accuracy, utility
@@ -15,6 +16,8 @@ from unlearning.audits.report import Audit, Check
 from unlearning.audits.suite import Parts, run_audit
 from unlearning.audits.suites import Case
 from unlearning.audits.utility import utility_checks
+
+__all__ = ["audit", "shadow_pool"]
 
 COVERS = "Deleted records are no longer in the published graph; the checks of forgetting ask what the weights still know of them."
 
@@ -38,6 +41,7 @@ def audit(case: Case) -> Audit:
         utility=utilities,
         forgotten=lambda: forgotten_accuracy(served),
         informing=lambda: informing_checks(now, comparisons(served)),
+        attacked=lambda: AttackedItems(before),
         covers=[COVERS],
     )
     return run_audit([now, before], parts)
