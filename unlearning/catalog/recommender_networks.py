@@ -58,18 +58,12 @@ class UnlearnRecConfig(MethodConfig):
             "no change at all."
         ),
     )
-    steps: Steps = Field(60, description="Steps of fine-tuning, at most; 1 to 1,000,000. Chosen on Last.fm.")
-    passes: int = Field(
-        4,
-        ge=1,
-        le=100,
-        description="`validation` only: passes of the encoder, at most, 1 to 100; the paper's 1. Chosen on Last.fm.",
-    )
+    steps: Steps = Field(40, description="Steps of fine-tuning, at most; 1 to 1,000,000. Chosen on Last.fm.")
     learning_rate: LearningRate = Field(
         0.03, description="Step length of Adam, above 0 to 10. Published: 1e-3; chosen on Last.fm."
     )
     tolerance: float = Field(
-        0.002,
+        0.005,
         ge=0,
         le=1,
         description=(
@@ -78,7 +72,7 @@ class UnlearnRecConfig(MethodConfig):
         ),
     )
     drift_weight: Weight = Field(
-        1.0,
+        0.1,
         description="`validation` only: of the squared change of all scores, 0 to 1e6. Chosen on Last.fm.",
     )
     retained_weight: Weight = Field(

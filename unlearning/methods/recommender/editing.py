@@ -35,13 +35,11 @@ class Step:
         loss: What is minimised, a scalar.
         share: Mean share of negatives that forgotten pairs beat.
         final: Final embeddings of users and items.
-        excess: Shape (f,): how far each forgotten pair's score is above its target.
     """
 
     loss: Tensor
     share: float
     final: tuple[Tensor, Tensor]
-    excess: Tensor
 
 
 class Editing:
@@ -91,7 +89,7 @@ class Editing:
         everywhere = drift(self.before, change)
         kept = pair_drift(self.before, final, self._kept)
         loss = target + self._weights[0] * everywhere + self._weights[1] * kept
-        return Step(loss, float(ranks.shares.mean()), final, ranks.scores.detach() - self._targets)
+        return Step(loss, float(ranks.shares.mean()), final)
 
     def _propagated(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Propagate changes of the request's users and items over the retained graph: to all users and items."""

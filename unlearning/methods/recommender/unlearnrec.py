@@ -13,8 +13,8 @@ runs its steps, and moves all embeddings. With `encoder="none"` the same loss is
 
 Deviations from the paper, in both: an empty request moves nobody (the encoder says how); users and items of whom
 nothing is left lose their rows (`removal`), as dropping their edges alone leaks; -log sigmoid is a softplus, which does
-not overflow. With `"validation"` the fine-tuning moves the embeddings of the request's users and items alone, and the encoder
-passes again over what its last proposal has left, as long as that helps: cheaper than a step of descent.
+not overflow. With `"validation"` the fine-tuning moves the embeddings of the request's users and items alone, and a
+proposal that would lose more than no change at all is not taken.
 
 Guarantee: empirical. Limits: needs calibration pairs that look like the forgotten ones, and an encoder of this model
 unless `encoder="none"`. The encoder that stays beside the new version was pre-trained before the request.
@@ -76,14 +76,10 @@ def _towards_never_seen(
 ) -> NeuralRecommender:
     """Let the encoder propose, then descend, until forgotten pairs beat as many negatives as never-seen ones."""
     editing = Editing(removal, config.drift_weight, config.retained_weight, generator)
-    width, request = removal.model.config.recipe.width, editing.request
-    moved = torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
-    watch = Watch(editing.share, config, progress)
-    if config.encoder == "stored" and removal.model.influence is not None:
-        moved = proposed(removal.model.influence, editing, moved, config, watch)
-    if not watch.done:
-        moved = descended(editing, moved, config, watch)
-    return removal.model.with_factors(changed(removal.model.factors, request, *moved))
+    encoder = removal.model.influence if config.encoder == "stored" else None
+    moved = proposed(encoder, editing, removal.model.config.recipe.width)
+    moved = descended(editing, moved, config, Watch(editing.share, config, progress))
+    return removal.model.with_factors(changed(removal.model.factors, editing.request, *moved))
 
 
 class Watch:
@@ -118,27 +114,16 @@ class Watch:
         self._progress("refining", of if self.done else self._steps, of, figures)
 
 
-def proposed(
-    encoder: InfluenceEncoder,
-    editing: Editing,
-    moved: tuple[Tensor, Tensor],
-    config: UnlearnRecConfig,
-    watch: Watch,
-) -> tuple[Tensor, Tensor]:
-    """Let the encoder propose, again and again for what its last proposal has left, as long as that helps."""
-    with torch.no_grad():
-        now = editing.step(*moved)
-        for _ in range(config.passes):
-            proposal = encoder.changes(editing.request, *now.final, now.excess)
-            further = moved[0] + proposal[0], moved[1] + proposal[1]
-            then = editing.step(*further)
-            if not float(then.loss) < float(now.loss):
-                break
-            moved, now = further, then
-            watch.see(now)
-            if watch.done:
-                break
-    return moved
+@torch.no_grad()
+def proposed(encoder: InfluenceEncoder | None, editing: Editing, width: int) -> tuple[Tensor, Tensor]:
+    """Return where the descent starts: what the encoder proposes, or no change where that loses less."""
+    request = editing.request
+    nothing = torch.zeros(len(request.users), width), torch.zeros(len(request.items), width)
+    if encoder is None:
+        return nothing
+    proposal = encoder.changes(request, *editing.before, editing.excess)
+    # Without any change nothing drifts, so that the excess is all there is to lose.
+    return proposal if editing.step(*proposal).loss < editing.excess.square().mean() else nothing
 
 
 def descended(
