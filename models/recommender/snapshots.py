@@ -8,6 +8,7 @@ sorted by id, and the rule that holds interactions out looks at nobody else's.
 import hashlib
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,8 @@ class _Rows:
         keep = np.zeros(len(found), bool)
         keep[first] = True
         if self.options.duplicates == "refuse" and len(first) < len(found):
-            again = [_pair(found, row) for row in np.flatnonzero(~keep)[: NAMED_AT_MOST + 1].tolist()]
+            repeated = (_pair(found, row) for row in np.flatnonzero(~keep).tolist())
+            again = list(islice(dict.fromkeys(repeated), NAMED_AT_MOST + 1))
             more = ", …" if len(again) > NAMED_AT_MOST else ""
             raise DatasetError(
                 f"Interactions occur more than once: {', '.join(again[:NAMED_AT_MOST])}{more}. Set duplicates to"

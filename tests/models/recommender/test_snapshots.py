@@ -158,7 +158,7 @@ def test_low_ratings_are_no_interactions(desk):
 
 def test_duplicates_are_refused_and_named(desk):
     with pytest.raises(DatasetError, match=r"more than once: 'b' and 'x'\. Set duplicates to 'first'"):
-        desk.ingest(desk.file("a.tsv", text([*ROWS, ("b", "x")])))
+        desk.ingest(desk.file("a.tsv", text([*ROWS, ("b", "x"), ("b", "x")])))
 
 
 def test_the_first_of_duplicates_stands_if_asked_for(desk):
