@@ -57,11 +57,13 @@ class Deletion(nn.Module):
             outputs: The layer's outputs, shape (n, d).
             keys: Whose they are, shape (n,).
         """
-        concerned = torch.isin(keys, self.keys(layer), assume_unique=True)
-        if not bool(concerned.any()):
+        # A node may stand there twice, as itself and as a replay of what it was.
+        concerned = torch.isin(keys, self.keys(layer)).nonzero()[:, 0]
+        if not len(concerned):
             return outputs
-        changed = outputs[concerned] @ self.weight(layer).to(outputs.dtype)
-        return outputs.masked_scatter(concerned[:, None], changed)
+        changed = outputs.index_select(0, concerned) @ self.weight(layer).to(outputs.dtype)
+        # A third of the time that scattering by a mask takes.
+        return outputs.index_copy(0, concerned, changed)
 
     def without(self, keys: Tensor) -> "Deletion":
         """Return the same operators, no longer concerning these nodes."""

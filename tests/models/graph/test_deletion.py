@@ -25,6 +25,14 @@ def test_an_operator_finds_its_nodes_in_any_order_and_leaves_the_others_alone():
     assert torch.equal(rows, torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
 
 
+def test_a_node_that_stands_there_twice_is_not_taken_for_one_that_is_concerned():
+    deletion = Deletion([2 * torch.eye(1)], [keys(*(f"n{place}" for place in range(50)))])
+    twice = node_keys([f"n{place}" for place in range(40, 60)]).repeat(2)
+    expected = torch.ones(20, 1)
+    expected[:10] = 2.0
+    assert torch.equal(deletion(0, torch.ones(40, 1), twice), expected.repeat(2, 1))
+
+
 def test_keys_further_apart_than_63_bits_are_still_sorted():
     """Subtracting them would overflow and make an ascending pair look descending."""
     far = torch.tensor([-(2**63), 2**63 - 1])

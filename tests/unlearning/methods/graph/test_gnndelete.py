@@ -104,6 +104,22 @@ def test_the_neighbourhood_alone_gives_what_the_whole_graph_gives(architecture, 
     assert apart(nearby, model, left) > 1e-3
 
 
+@pytest.mark.parametrize(("count", "scope"), [(1, "local"), (200, "full")])
+def test_left_to_itself_it_looks_how_many_nodes_are_within_reach(count, scope, monkeypatch):
+    data = little_graph(nodes=300, edges=330)
+    taken = []
+    for name in ("nearby", "afresh"):
+        original = getattr(Retained, name)
+
+        def note(*given, _original=original, _name=name):
+            taken.append(_name)
+            return _original(*given)
+
+        monkeypatch.setattr(Retained, name, note)
+    delete(little_model(data), data, edges_at(data, *range(-count, 0)))
+    assert taken == [{"local": "nearby", "full": "afresh"}[scope]]
+
+
 def test_nodes_out_of_reach_keep_their_embeddings_to_the_bit():
     data = little_graph(nodes=300, edges=330)
     model, forget = little_model(data), edges_at(data, -1)
