@@ -25,8 +25,25 @@ FAR = 20.0
 """Widths of the accepted region beyond which an axis is compressed, lest the region become a line."""
 
 
+SCORES = {
+    "margin": (
+        "margin, the logit-scaled confidence in the right class",
+        "right: confident in the right class",
+    ),
+    "log-odds": ("log-odds of an edge's being there", "right: sure of the edge"),
+    "pair score": ("score of a user with an item", "right: recommended"),
+}
+"""What is counted, in full, and which way it points, by the name that a family's audit gives its scores."""
+
+
+def _score(name: str) -> tuple[str, str]:
+    """Return a score's name in full, and as an axis bears it; a name that nobody explained stands as it is."""
+    full, direction = SCORES.get(name, (name, "right: as if learned"))
+    return full, f"{name} ({direction})"
+
+
 def distributions(audit: Audit) -> Iterator[Picture]:
-    """Yield one picture for each set of records: how the margins lie, as each model sees them."""
+    """Yield one picture for each set of records: how their scores lie, as each model sees them."""
     for records, title in RECORDS.items():
         found = {
             histogram.model: histogram for histogram in audit.distributions if histogram.records == records
@@ -37,17 +54,17 @@ def distributions(audit: Audit) -> Iterator[Picture]:
 
 def _distribution(records: str, title: str, found: dict[str, Histogram]) -> Picture:
     shown = {model: found[model] for model in LOOKS if model in found}
-    edges = next(iter(found.values())).edges
+    first = next(iter(found.values()))
+    edges, (score, axis) = first.edges, _score(first.score)
     key = f"margins-{records.replace(' ', '-')}"
     parts = [f"{LOOKS[model].name} {number(_median(shown[model]))}" for model in shown]
     description = (
-        f"Histogram of the margin, the logit-scaled confidence in the right class, over {records} records. "
-        f"Median (middle of its bin): {', '.join(parts)}."
+        f"Histogram of the {score}, over {records} records. Median (middle of its bin): {', '.join(parts)}."
     )
     with canvas() as (figure, axes):
         for model, histogram in shown.items():
             _draw_histogram(axes, LOOKS[model], histogram)
-        axes.set_xlabel("margin (right: confident in the right class)")
+        axes.set_xlabel(axis)
         axes.set_ylabel("share of records")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(bottom=0)
@@ -58,7 +75,7 @@ def _distribution(records: str, title: str, found: dict[str, Histogram]) -> Pict
         [f"{number(low)} to {number(high)}", *(found[model].counts[place] for model in models)]
         for place, (low, high) in enumerate(pairwise(edges))
     ]
-    headers = ["margin", *(f"{_named(model)} (n = {found[model].n})" for model in models)]
+    headers = [first.score, *(f"{_named(model)} (n = {found[model].n})" for model in models)]
     note = "Records in each bin; what lies beyond the outer ends is counted in the outer bins."
     return Picture(key, title, description, svg, Table(headers, rows, note))
 
@@ -298,25 +315,27 @@ def _thinned(count: int) -> list[int]:
 
 
 def strata(audit: Audit) -> Picture | None:
-    """Draw the records that were memorised most and least: mean margins, and where retrained models lie."""
+    """Draw the records that were memorised most and least: mean scores, and where retrained models lie."""
     found = audit.strata
     if not found:
         return None
     title = "Forgotten records by how well they were memorised"
+    # Strata are of the same scores as the distributions.
+    name = next((histogram.score for histogram in audit.distributions), "margin")
     said = [
         f"{plain(one.name)} (n = {one.n}): original {number(one.original)}, new version {number(one.candidate)}, "
         f"retrained {number(one.retrained)}"
         for one in found
     ]
     description = (
-        f"Mean margin of two groups of forgotten records, as each model sees them. {'. '.join(said)}."
+        f"Mean {name} of two groups of forgotten records, as each model sees them. {'. '.join(said)}."
     )
     with canvas(5.0, 1.6 + 0.7 * len(found)) as (figure, axes):
         for height, one in enumerate(reversed(found)):
             _draw_stratum(axes, height, one, first=height == 0)
         axes.set_yticks(range(len(found)), [_short(one.name) for one in reversed(found)])
         axes.set_ylim(-0.6, len(found) - 0.4)
-        axes.set_xlabel("mean margin (right: confident in the right class)")
+        axes.set_xlabel(f"mean {_score(name)[1]}")
         figure.legend(loc="outside upper center", ncols=2, handlelength=1.8)
         svg = inline(figure, "strata", title, description)
     headers = [
@@ -342,7 +361,7 @@ def strata(audit: Audit) -> Picture | None:
         ]
         for one in found
     ]
-    note = "The last two columns: where a retrained model's mean margin lies, by the references' spread."
+    note = f"The last two columns: where a retrained model's mean {name} lies, by the references' spread."
     return Picture("strata", title, description, svg, Table(headers, rows, note))
 
 

@@ -48,7 +48,9 @@ class Check(_Part):
 class Histogram(_Part):
     """How one score is distributed over one set of records, as one model sees them: counts, never single records."""
 
-    score: str = Field(description="What is counted: margin, the logit-scaled confidence in the right class.")
+    score: str = Field(
+        description="What is counted: margin, the logit-scaled confidence in the right class; log-odds of an edge; or pair score."
+    )
     records: str = Field(description="Which records: forgotten, retained or never seen.")
     model: str = Field(description="Whose scores: original, candidate, retrained or random.")
     edges: tuple[float, ...] = Field(
@@ -89,11 +91,11 @@ class Stratum(_Part):
         description="Least and greatest memorisation in it: the original's probability of the record's class less the "
         "retrained models' mean."
     )
-    original: float = Field(description="Mean margin, as the original sees them.")
-    candidate: float = Field(description="Mean margin, as the new version sees them.")
-    retrained: float = Field(description="Mean margin, as the retrained references see them.")
+    original: float = Field(description="Mean score, as the original sees them.")
+    candidate: float = Field(description="Mean score, as the new version sees them.")
+    retrained: float = Field(description="Mean score, as the retrained references see them.")
     limits: tuple[float, float] | None = Field(
-        None, description="Where a retrained model's mean margin lies, by the references' spread."
+        None, description="Where a retrained model's mean score lies, by the references' spread."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.reports.pictures import distributions, strata
 from app.reports.schemas import Acceptance, Independent
 from tests.app.reports.conftest import NOW, one_line, parse, rows_of
 from unlearning.audits.report import Audit, Curve, Outcome
@@ -164,6 +165,25 @@ def test_the_ladder_on_the_page_is_that_of_the_json(sheet_of, finetune_page):
         assert rung.failure is None or rung.failure in outcome.text
         assert published.text == ("yes" if rung.chosen else "no")
     assert [rung.method for rung in sheet.ladder if rung.chosen] == ["finetune"]
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ("margin", "Histogram of the margin, the logit-scaled confidence in the right class, over forgotten"),
+        ("log-odds", "Histogram of the log-odds of an edge's being there, over forgotten"),
+        ("pair score", "Histogram of the score of a user with an item, over forgotten"),
+        ("a-b", "Histogram of the a-b, over forgotten"),
+    ],
+)
+def test_pictures_say_which_score_they_count(sheet_of, score, words):
+    audit = sheet_of().audit
+    renamed = tuple(one.model_copy(update={"score": score}) for one in audit.distributions)
+    audit = audit.model_copy(update={"distributions": renamed})
+    first = next(distributions(audit))
+    assert first.description.startswith(words)
+    assert first.table.headers[0] == score
+    assert f"Mean {score} of two groups" in strata(audit).description
 
 
 def test_the_tables_behind_pictures_hold_the_jsons_figures(sheet_of, finetune_page):
