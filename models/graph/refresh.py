@@ -40,10 +40,11 @@ class RowChanges:
 
     def over(self, base: Tensor, rows: Tensor) -> Tensor:
         """Return some rows of `base` with these changes: shape (m,) -> (m, d)."""
-        chosen = base[rows]
-        changed = torch.isin(rows, self.rows)
-        chosen[changed] = self.values[torch.searchsorted(self.rows, rows[changed])]
-        return chosen
+        chosen = base.index_select(0, rows)
+        # Rows by position, here and below: by a mask they take two to four times as long.
+        changed = torch.isin(rows, self.rows).nonzero()[:, 0]
+        mine = torch.searchsorted(self.rows, rows[changed])
+        return chosen.index_copy_(0, changed, self.values.index_select(0, mine))
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class LayerCache:
         if refresh.before is not self.adjacency:
             raise ValueError("this refresh was computed for another state of the graph")
         for arrived, changes in zip(self._accumulated, refresh.layers, strict=True):
-            arrived[changes.rows] = changes.values
+            arrived.index_copy_(0, changes.rows, changes.values)
         self._feature_changes = _merged(self._feature_changes, refresh.features)
         self.adjacency = refresh.after
 
@@ -162,7 +163,7 @@ class LayerCache:
             arrivals: Rows of what arrives in each layer but the first, where the new operators change it.
         """
         for arrived, changes in zip(self._accumulated[1:], arrivals, strict=True):
-            arrived[changes.rows] = changes.values
+            arrived.index_copy_(0, changes.rows, changes.values)
         self.model, self._keys = model, keys
 
     def inputs_of(self, layer: int, rows: Tensor, changes: RowChanges | None = None) -> Tensor:
@@ -181,7 +182,7 @@ class LayerCache:
     def accumulated(self, layer: int, rows: Tensor, changes: RowChanges | None = None) -> Tensor:
         """Return what arrives at some nodes, a copy, with changes that are not applied yet: shape (k, d)."""
         base = self._accumulated[layer]
-        return base[rows] if changes is None else changes.over(base, rows)
+        return base.index_select(0, rows) if changes is None else changes.over(base, rows)
 
     def _finished(self, layer: int, arrived: Tensor, rows: Tensor | None) -> Tensor:
         keys = self._keys if self._keys is None or rows is None else self._keys[rows]
@@ -220,10 +221,11 @@ class _LayerStep:
         rows = _distinct(torch.cat([self.receivers, senders, heard]))
         values = self.cache.accumulated(self.layer, rows)
         afresh = self._afresh(rows, heard)
-        if bool(afresh.any()):
-            values[afresh] = self._added_up(rows[afresh])
-        if not bool(afresh.all()):
-            values[~afresh] += self._difference(rows[~afresh], senders)
+        whole, adjusted = afresh.nonzero()[:, 0], (~afresh).nonzero()[:, 0]
+        if len(whole):
+            values.index_copy_(0, whole, self._added_up(rows[whole]))
+        if len(adjusted):
+            values.index_add_(0, adjusted, self._difference(rows[adjusted], senders))
         return RowChanges(rows, values)
 
     def _senders(self) -> Tensor:

@@ -67,7 +67,7 @@ class Spread:
         if self.model.architecture == "sage":
             total /= self.graph.degrees(self.rows).clamp(min=1)[:, None]
         # A node hears itself, too: GCN as one more neighbour, the others in their own way.
-        total[self._own_rows] += self._own(sent, inputs)[self._among_rows]
+        total.index_add_(0, self._own_rows, self._own(sent, inputs).index_select(0, self._among_rows))
         if self.model.architecture == "gcn":
             total *= gcn_scale(self.graph.degrees(self.rows)).to(total.dtype)[:, None]
         return total
@@ -86,8 +86,8 @@ class Spread:
 
     @cached_property
     def _among_rows(self) -> Tensor:
-        """Which senders are rows themselves: shape (c,), bool."""
-        return torch.isin(self.senders, self.rows)
+        """Places of the senders that are rows themselves."""
+        return torch.isin(self.senders, self.rows).nonzero()[:, 0]
 
     @cached_property
     def _own_rows(self) -> Tensor:
