@@ -179,19 +179,18 @@ class _Assembly:
         return np.concatenate(splits)
 
     def _read_features(self) -> tuple[Floats | SparseRows, tuple[str, ...] | None]:
+        """Return every node's features, and what the files call them."""
         parts = [file.features(self._workspace) for file in self._files.features]
         new = len(self._ids) - self._known
         if not parts:
             if new or self._base is None:
                 raise DatasetError("There are no features: every node needs them.")
-            return self._base.features, self._given.feature_names if self._given else None
+            return self._base.features, None
         _refuse_unlike(parts, self._given)
         rows = self._ordered(parts, new)
-        if self._base is None:
-            return rows, parts[0].names
-        return _joined(
-            self._base.features, rows, self._workspace
-        ), self._given.feature_names if self._given else None
+        if self._base is not None:
+            rows = _joined(self._base.features, rows, self._workspace)
+        return rows, parts[0].names
 
     def _ordered(self, parts: Sequence[Features], new: int) -> Floats | SparseRows:
         """Return the features of the new nodes in their order."""
@@ -204,18 +203,14 @@ class _Assembly:
         places = [self._places_of(part) for part in parts]
         given = np.bincount(np.concatenate(places), minlength=new)
         if (given == 0).any():
-            bare = [
-                self._ids[self._known + row]
-                for row in np.flatnonzero(given == 0)[: NAMED_AT_MOST + 1].tolist()
-            ]
-            raise DatasetError(f"Nodes have no features: {_some(bare)}.")
+            raise DatasetError(f"Nodes have no features: {self._new_nodes(given == 0)}.")
         if (given > 1).any():
-            twice = [
-                self._ids[self._known + row]
-                for row in np.flatnonzero(given > 1)[: NAMED_AT_MOST + 1].tolist()
-            ]
-            raise DatasetError(f"Nodes have features more than once: {_some(twice)}.")
+            raise DatasetError(f"Nodes have features more than once: {self._new_nodes(given > 1)}.")
         return _placed([part.rows for part in parts], places, new, self._workspace)
+
+    def _new_nodes(self, mask: npt.NDArray[np.bool_]) -> str:
+        rows = np.flatnonzero(mask)[: NAMED_AT_MOST + 1].tolist()
+        return _some([self._ids[self._known + row] for row in rows])
 
     def _places_of(self, part: Features) -> Integers:
         """Return which of the new nodes the rows of a file are about."""
