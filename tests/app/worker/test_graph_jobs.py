@@ -245,3 +245,28 @@ def test_an_edge_that_is_only_dropped_is_gone_from_the_data_once_a_person_accept
     completed(request)
     verified(request)
     assert latest()[0].edges.shape[1] == len(two_communities().edges) - 1
+
+
+LIMITED = {
+    "a class of nodes, of which its records are told by the index": {"kind": "node_classes", "ids": ["dog"]},
+    "features, each counted": {
+        "kind": "node_features",
+        "ids": [f"p{number}" for number in range(80)],
+        "features": ["f0", "f1"],
+    },
+    "edges": {"kind": "edges", "pairs": [[f"p{number}", f"p{number + 2}"] for number in range(120)]},
+}
+
+
+@pytest.mark.parametrize("target", LIMITED.values(), ids=LIMITED.keys())
+def test_too_much_of_a_graph_for_one_day_waits_for_a_person(serve, runtime, latest, people, target):
+    forget = serve(people)
+    # A tenth of 240 nodes and 504 edges is less than any of these.
+    limited = runtime.settings.model_copy(update={"max_forgotten_share_per_day": 0.1})
+    object.__setattr__(runtime, "settings", limited)
+
+    request = forget(target)
+
+    assert request["status"] == "needs_review"
+    assert request["reason"].startswith("A limit was hit")
+    assert latest()[0].nodes == 240
