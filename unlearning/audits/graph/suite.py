@@ -5,8 +5,12 @@ against models retrained on what remains. Usefulness is two-sided against those 
 original: a graph can lose nodes that hold it together, and then retraining is ruined like everything else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import torch
+
+from models.graph.network import GraphModel
 from unlearning.audits.comparisons import informing_checks
 from unlearning.audits.graph.attacks import AttackedItems, shadow_pool
 from unlearning.audits.graph.comparisons import comparisons
@@ -18,8 +22,6 @@ from unlearning.audits.suites import Case
 from unlearning.audits.utility import utility_checks
 
 __all__ = ["audit", "shadow_pool"]
-
-COVERS = "Deleted records are no longer in the published graph; the checks of forgetting ask what the weights still know of them."
 
 
 def audit(case: Case) -> Audit:
@@ -42,6 +44,27 @@ def audit(case: Case) -> Audit:
         forgotten=lambda: forgotten_accuracy(served),
         informing=lambda: informing_checks(now, comparisons(served)),
         attacked=lambda: AttackedItems(before),
-        covers=[COVERS],
+        covers=[*_coverage(case)],
     )
     return run_audit([now, before], parts)
+
+
+def _coverage(case: Case) -> Iterator[str]:
+    """Say what a published graph without the deleted records leaves open: what the weights know."""
+    if not case.forget.record_ids or case.method.fallback:
+        return
+    yield "The deleted records are not in the published graph."
+    if _same_weights(case.parent, case.candidate):
+        yield (
+            "The weights are the original's, bit by bit: whatever they have learned from the deleted records is still "
+            "in them."
+        )
+
+
+def _same_weights(parent: GraphModel, candidate: Any) -> bool:
+    if not isinstance(candidate, GraphModel):
+        return False
+    before, after = parent.state_dict(), candidate.state_dict()
+    return before.keys() == after.keys() and all(
+        torch.equal(one, after[name]) for name, one in before.items()
+    )

@@ -17,6 +17,7 @@ from unlearning.audits.metrics.edge_auc import auc_difference, held_out_auc
 from unlearning.audits.metrics.estimate import Estimate, mean_estimate
 from unlearning.audits.report import Check, Outcome
 from unlearning.audits.utility import Utility
+from unlearning.errors import MetricError
 
 ACCURACY = "right predictions / nodes; interval by Wilson (1927)"
 AUC = "P(score of a held-out edge > score of a pair without an edge) + ½ P(equal); interval by DeLong (1988)"
@@ -100,18 +101,33 @@ def _of_edges(served: Served) -> Utility:
 
 def forgotten_accuracy(served: Served) -> Iterator[Check]:
     """Measure accuracy on the forgotten nodes, or the share of forgotten edges that are predicted, for information."""
-    after = served.candidate.outputs[Records.FORGOTTEN]
-    before = served.original.outputs[Records.FORGOTTEN]
-    if not len(after):
+    if not len(served.now.sets[Records.FORGOTTEN]):
         return
-    every = torch.ones(len(after), dtype=torch.int64)
-    measured = accuracy(after.right.to(torch.int64), every)
+    name = "accuracy on forgotten records"
+    formula = ACCURACY if served.now.of_nodes else "edges with s > 0 / edges; interval by Wilson (1927)"
+    try:
+        right = [read.outputs[Records.FORGOTTEN].right for read in (served.candidate, served.original)]
+        measured, original = (
+            accuracy(one.to(torch.int64), torch.ones(len(one), dtype=torch.int64)) for one in right
+        )
+    except MetricError as error:
+        yield Check(
+            name=name,
+            formula=formula,
+            group="forgetting",
+            value=None,
+            reference_name="original",
+            gating=False,
+            outcome=Outcome.INCONCLUSIVE,
+            reason=str(error),
+        )
+        return
     yield Check(
-        name="accuracy on forgotten records",
-        formula=ACCURACY if served.now.of_nodes else "edges with s > 0 / edges; interval by Wilson (1927)",
+        name=name,
+        formula=formula,
         group="forgetting",
         value=measured.value,
-        reference=accuracy(before.right.to(torch.int64), every).value,
+        reference=original.value,
         reference_name="original",
         interval=measured.interval,
         n=measured.n,

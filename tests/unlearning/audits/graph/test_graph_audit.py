@@ -74,6 +74,7 @@ def test_a_retrained_model_passes_in_both_views(retrained):
         assert margins.limits[0] < margins.value < margins.limits[1] < margins.anchors["original"]
     assert "in units of their spread" in check_of(retrained, View.REPLAYED)[0].formula
     assert retrained.power.detects
+    assert retrained.summary.endswith("The deleted records are not in the published graph.")
     assert retrained.references[0].count == 5
 
 
@@ -83,7 +84,7 @@ def test_unchanged_weights_fail_in_both_views_for_that_is_what_dropping_alone_le
         assert {check.outcome for check in check_of(untouched, view)} == {Outcome.FAIL}
         assert f"{MARGINS}, {view}" in untouched.power.caught_by
     assert "100% of the original's distance is left" in untouched.summary
-    assert "what the weights still know" in untouched.summary
+    assert "The weights are the original's, bit by bit" in untouched.summary
 
 
 class Behaving(GraphModel):
@@ -170,6 +171,18 @@ def test_scores_that_are_no_numbers_are_inconclusive_and_no_figure_stands_in(val
     assert check(result, "change of AUC").value is None
     assert check(result, "change of AUC").outcome is Outcome.INCONCLUSIVE
     assert result.power is None
+
+
+def test_what_is_no_graph_network_is_inconclusive_with_the_reason():
+    class Bare:
+        architecture = "bare"
+        config = PARENT.config
+
+    result = audit(PARENT, Bare(), DATA, FORGET)
+    assert result.verdict is Outcome.INCONCLUSIVE
+    assert all("Bare is no graph network" in check.reason for check in result.checks if check.name != POWER)
+    assert all(check.value is None for check in result.checks)
+    assert result.distributions == ()
 
 
 def test_usefulness_above_retraining_beyond_the_margin_fails():
