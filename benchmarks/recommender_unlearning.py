@@ -67,7 +67,7 @@ QUICK = Sizes(
     draws=1,
     user_draws=1,
     recipe={"width": 16, "epochs": 20, "evaluate_every": 5, "learning_rate": 0.05, "batch_size": 512},
-    pretraining_steps=20,
+    pretraining_steps=6,
 )
 
 

