@@ -1,10 +1,12 @@
 """Whether a model can be read by its decoder and head alone, and keeps packed records apart.
 
-Two things that most causal models do and no interface promises: that the logits are the head's output as it is (some cap or
-scale them afterwards), and that attention stays within a record where positions begin again (a recurrent model
-carries its state on). Either one missing gives plausible, wrong losses. So the model is asked once, on real rows.
+Things that most causal models do and no interface promises: that they take positions, that the logits are the head's
+output as it is (some cap or scale them afterwards), and that attention stays within a record where positions begin
+again (a recurrent model carries its state on). One of the last two missing gives plausible, wrong losses. So the model is
+asked once, on real rows.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,11 +27,13 @@ PROBES = 3
 
 
 def verify_head(model: Any, rows: Sequence[TokenRow]) -> None:
-    """Compare losses by decoder and head with those of the model's own logits, on its shortest rows.
+    """Compare losses by decoder and head with those of the model's own logits, on the shortest rows.
 
     Raises:
-        CheckpointError: They differ.
+        CheckpointError: They differ, or the model takes no positions.
     """
+    if "position_ids" not in inspect.signature(model.get_decoder().forward).parameters:
+        raise CheckpointError("The model takes no positions of tokens: its family is not supported.")
     batch = padded(rows, shortest(rows)).to(device_of(model))
     with torch.no_grad():
         logits = model(input_ids=batch.tokens, use_cache=False).logits.flatten(0, 1)[batch.sources]

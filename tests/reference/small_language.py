@@ -6,6 +6,8 @@ from functools import cache
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -86,6 +88,11 @@ def capping_model(dtype=torch.float64):
     """Gemma 2 caps its logits after the head."""
     config = Gemma2Config(**LLAMA_SIZES, final_logit_softcapping=2.0, sliding_window=64)
     return seeded(lambda: Gemma2ForCausalLM(config), dtype)
+
+
+def positionless_model(dtype=torch.float64):
+    """BLOOM knows distances between tokens only."""
+    return seeded(lambda: BloomForCausalLM(BloomConfig(**SIZES, hidden_size=32, n_layer=1, n_head=2)), dtype)
 
 
 def random_rows(count=8):

@@ -4,7 +4,7 @@ import torch
 from models.errors import CheckpointError
 from models.language.batches import packed, padded
 from models.language.verification import verify_head, verify_packing
-from tests.reference.small_language import capping_model, gpt2, llama, random_rows
+from tests.reference.small_language import capping_model, gpt2, llama, positionless_model, random_rows
 
 ROWS = random_rows()
 
@@ -20,6 +20,11 @@ def test_usual_models_pass_in_every_precision(make, dtype):
 def test_a_model_that_caps_its_logits_is_refused():
     with pytest.raises(CheckpointError, match="caps or scales"):
         verify_head(capping_model(), ROWS)
+
+
+def test_a_model_that_takes_no_positions_is_refused():
+    with pytest.raises(CheckpointError, match="takes no positions"):
+        verify_head(positionless_model(), ROWS)
 
 
 def test_a_model_that_looks_across_packed_records_is_refused(monkeypatch):
