@@ -203,6 +203,8 @@ def refuse_missing(data: GraphData, forget: ForgetSet) -> None:
 
 def forget_names(model: GraphModel, data: GraphData, forget: ForgetSet) -> GraphModel:
     """Return the model with no deletion operator that names a node which is deleted from `data`."""
+    if model.deletion_operators is None:
+        return model
     gone = data.elements(forget.record_ids).nodes.tolist()
     return model.naming_none_of(node_keys(data.node_ids[node] for node in gone))
 
