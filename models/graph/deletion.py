@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from models.graph.sparse import matches
+
 _KEY_BYTES = 8
 
 
@@ -58,7 +60,7 @@ class Deletion(nn.Module):
             keys: Whose they are, shape (n,).
         """
         # A node may stand there twice, as itself and as a replay of what it was.
-        concerned = torch.isin(keys, self.keys(layer)).nonzero()[:, 0]
+        concerned, _ = matches(self.keys(layer), keys)
         if not len(concerned):
             return outputs
         changed = outputs.index_select(0, concerned) @ self.weight(layer).to(outputs.dtype)

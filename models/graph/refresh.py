@@ -20,6 +20,7 @@ from torch import Tensor
 from models.graph.adjacency import Adjacency, adjacency_of
 from models.graph.data import Elements, GraphData
 from models.graph.network import GraphModel
+from models.graph.sparse import matches
 from models.graph.spread import Spread
 
 AFRESH_SHARE = 0.5
@@ -42,8 +43,7 @@ class RowChanges:
         """Return some rows of `base` with these changes: shape (m,) -> (m, d)."""
         chosen = base.index_select(0, rows)
         # Rows by position, here and below: by a mask they take two to four times as long.
-        changed = torch.isin(rows, self.rows).nonzero()[:, 0]
-        mine = torch.searchsorted(self.rows, rows[changed])
+        changed, mine = matches(self.rows, rows)
         return chosen.index_copy_(0, changed, self.values.index_select(0, mine))
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from models.graph.adjacency import Adjacency, gcn_scale, places_of
 from models.graph.network import GraphModel
-from models.graph.sparse import SparseMatrix, from_pairs
+from models.graph.sparse import SparseMatrix, from_pairs, matches
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Spread:
         if self.model.architecture == "sage":
             total /= self.graph.degrees(self.rows).clamp(min=1)[:, None]
         # A node hears itself, too: GCN as one more neighbour, the others in their own way.
-        total.index_add_(0, self._own_rows, self._own(sent, inputs).index_select(0, self._among_rows))
+        senders, rows = self._themselves
+        total.index_add_(0, rows, self._own(sent, inputs).index_select(0, senders))
         if self.model.architecture == "gcn":
             total *= gcn_scale(self.graph.degrees(self.rows)).to(total.dtype)[:, None]
         return total
@@ -80,19 +81,13 @@ class Spread:
     def _messages(self) -> SparseMatrix:
         heard, counts = self.graph.outgoing.gather(self.senders)
         senders = torch.arange(len(self.senders)).repeat_interleave(counts)
-        inside = torch.isin(heard, self.rows)
-        places = torch.searchsorted(self.rows, heard[inside])
+        inside, places = matches(self.rows, heard)
         return from_pairs(places, senders[inside], (len(self.rows), len(self.senders)))
 
     @cached_property
-    def _among_rows(self) -> Tensor:
-        """Places of the senders that are rows themselves."""
-        return torch.isin(self.senders, self.rows).nonzero()[:, 0]
-
-    @cached_property
-    def _own_rows(self) -> Tensor:
-        """Where these senders stand among the rows."""
-        return torch.searchsorted(self.rows, self.senders[self._among_rows])
+    def _themselves(self) -> tuple[Tensor, Tensor]:
+        """Places of the senders that are rows themselves, and their places among the rows."""
+        return matches(self.rows, self.senders)
 
     def _own(self, sent: Tensor, inputs: Tensor) -> Tensor:
         """Return what the senders contribute to their own sums."""

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -47,8 +49,12 @@ def follow(architecture, seed, *, directed, kind, tolerance, share=None, hidden=
             elements = draw_elements(generator, edges, WIDTH)
             cache.apply(cache.refreshed(elements))
             edges, features = edges.without(elements), cleared(features, elements)
+            exact = copy.deepcopy(model).double().layer_outputs(features.double(), edges.messages)
             for layer, anew in enumerate(model.layer_outputs(features, edges.messages)):
-                assert (cache.outputs(layer) - anew).abs().max() <= tolerance * anew.abs().max()
+                # Where computing anew is itself not as exact as that, the refreshed rows need not be either.
+                own = 2.0 * (anew - exact[layer]).abs().max()
+                bound = max(tolerance * anew.abs().max(), own)
+                assert (cache.outputs(layer) - anew).abs().max() <= bound
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
