@@ -128,6 +128,8 @@ def _source_problems(spec: MethodSpec) -> Iterator[str]:
         yield "must have implementation and update as 'module:function'"
     if not callable(spec.cost):
         yield "must have a function as cost"
+    if spec.way is not None and not callable(spec.way):
+        yield "must have a function as way, or None"
 
 
 def _configuration_problems(spec: MethodSpec) -> Iterator[str]:

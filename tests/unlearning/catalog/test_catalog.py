@@ -138,6 +138,7 @@ def test_plug_in_that_cannot_be_imported_is_named(plugged_in, monkeypatch):
         (dataclasses.replace(GOOD, implementation=None), "module:function"),
         (dataclasses.replace(GOOD, update="run"), "module:function"),
         (dataclasses.replace(GOOD, cost=1.0), "cost"),
+        (dataclasses.replace(GOOD, way="local"), "way"),
         (dataclasses.replace(GOOD, config=dict), "MethodConfig"),
         (dataclasses.replace(GOOD, config=CallbackConfig), "JSON Schema"),
         (dataclasses.replace(GOOD, config=DemandingConfig), "default for each parameter"),
