@@ -27,14 +27,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "nodes": {
         "task": "node_classification",
         "hidden": [32, 16],
-        "epochs": 100,
+        "epochs": 60,
         "dropout": 0.0,
         "weight_decay": 0.0,
     },
     "edges": {
         "task": "link_prediction",
         "hidden": [32, 16],
-        "epochs": 100,
+        "epochs": 60,
         "dropout": 0.0,
         "weight_decay": 0.0,
     },

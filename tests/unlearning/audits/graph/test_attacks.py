@@ -85,7 +85,7 @@ def test_a_method_unlearns_from_a_shadow_what_its_graph_has():
 
 
 def test_the_original_is_found_out_record_by_record_and_a_retrained_model_is_not():
-    parent = train(NODES, "nodes", epochs=60)
+    parent = train(NODES, "nodes")
     for candidate, outcome in ((parent, Outcome.FAIL), (retrain(parent, NODES, FORGET), Outcome.PASS)):
         result = audit(parent, candidate, NODES, FORGET, policy=DEEP)
         lira = next(check for check in result.checks if check.name == "LiRA AUC")

@@ -24,7 +24,7 @@ CORA = DATA_FOLDER / "cora.npz"
 pytestmark = pytest.mark.skipif(not CORA.exists(), reason="needs ../shared/data/graph/cora.npz")
 
 DELETED = 60
-RECIPE = {"architecture": "gcn", "task": "node_classification", "hidden": [64, 32], "epochs": 60}
+RECIPE = {"architecture": "gcn", "task": "node_classification", "hidden": [32, 16], "epochs": 40}
 POLICY = AuditPolicy(reference="always", retrained_seeds=3)
 EXACT = dataclasses.replace(external_method("graph", Guarantee.EXACT), name="retrain", fallback=True)
 
