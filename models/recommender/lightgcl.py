@@ -5,7 +5,7 @@ the whole; a contrastive loss wants both views of a user (or item) alike and tho
 et al., "LightGCL" (ICLR 2023), arXiv 2302.08191, equations (1) to (11). As in the paper's later code
 (github.com/HKUDS/LightGCL), layers have no activation and embeddings are sums over all layers, the initial ones among
 them. Deviations: no edges are dropped at random (the published rate for most data is 0), cosines instead of clamped
-inner products in the contrast, as the paper writes them, and larger batches and steps by default.
+inner products in the contrast, as the paper writes them, a bound on how many users and items of a batch are contrasted, and larger steps by default.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch.nn import functional
 from models.recommender.interaction_graph import InteractionGraph
 from models.recommender.negatives import NegativeSampler
 from models.recommender.neural_configuration import LightGclRecipe
-from models.recommender.objectives import bpr_of
+from models.recommender.objectives import at_most, bpr_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class LightGcl:
         negatives = self._negatives.draw(batch[0], generator)
         local, broad = self._views(users, items, self._low_rank)
         ranking = bpr_of(local, batch, negatives)
-        named = torch.unique(batch[0]), torch.unique(torch.cat([batch[1], negatives]))
+        named = [
+            at_most(torch.unique(side), self.recipe.contrast_rows, generator)
+            for side in (batch[0], torch.cat([batch[1], negatives]))
+        ]
         contrast = sum(
             contrast_with_all(one, two, rows, self.recipe.temperature)
             for one, two, rows in zip(local, broad, named, strict=True)

@@ -81,6 +81,12 @@ class SimGclRecipe(NeuralSettings):
     noise: float = Field(
         0.1, ge=0, le=10, description="Length of the noise added at each layer, 0 to 10; the paper's 0.1."
     )
+    contrast_rows: int = Field(
+        1024,
+        ge=2,
+        le=1 << 20,
+        description="Users, and items, of a batch that are contrasted, at most; 2 to 2^20. The cost is its square.",
+    )
 
 
 class UltraGcnRecipe(NeuralSettings):
@@ -146,6 +152,12 @@ class LightGclRecipe(NeuralSettings):
     )
     rank: int = Field(
         5, ge=1, le=1000, description="Singular values kept of the graph's matrix, 1 to 1,000; the paper's 5."
+    )
+    contrast_rows: int = Field(
+        1024,
+        ge=2,
+        le=1 << 20,
+        description="Users, and items, of a batch that are contrasted, at most; 2 to 2^20. The cost is its square.",
     )
 
 

@@ -129,3 +129,10 @@ def info_nce(view: Tensor, other: Tensor, temperature: float) -> Tensor:
     """
     cosines = functional.normalize(view) @ functional.normalize(other).T  # (n, n)
     return functional.cross_entropy(cosines / temperature, torch.arange(len(view)))
+
+
+def at_most(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return a random choice of `count` rows, shape (count,), or all where there are no more: shape (n,)."""
+    if len(rows) <= count:
+        return rows
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]

@@ -3,8 +3,9 @@
 At each layer two views add to every embedding a random vector of fixed length in its own orthant; a contrastive loss
 wants the two views of one user (or item) alike and those of different ones apart. Paper: Yu et al., "Are Graph
 Augmentations Necessary? Simple Graph Contrastive Learning for Recommendation" (SIGIR 2022), arXiv 2112.08679,
-equations (7) to (9). As there, the initial embeddings are left out of the mean over the layers. Deviation: larger
-batches and steps by default.
+equations (7) to (9). As there, the initial embeddings are left out of the mean over the layers. Deviations: larger
+steps by default, first embeddings of LightGCN's size (the noise has a length of its own, and would drown smaller ones
+for hundreds of steps), and a bound on how many users and items of a batch are contrasted.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.nn import functional
 from models.recommender.interaction_graph import InteractionGraph
 from models.recommender.negatives import NegativeSampler
 from models.recommender.neural_configuration import SimGclRecipe
-from models.recommender.objectives import batch_penalty, bpr_of, info_nce
+from models.recommender.objectives import at_most, batch_penalty, bpr_of, info_nce
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SimGcl:
         self, users: Tensor, items: Tensor, batch: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> Tensor:
         view, other = self._mean(users, items, generator), self._mean(users, items, generator)
-        named = torch.unique(batch[0]), torch.unique(batch[1])
+        named = [at_most(torch.unique(side), self.recipe.contrast_rows, generator) for side in batch]
         return torch.stack(
             [
                 info_nce(one[rows], two[rows], self.recipe.temperature)

@@ -162,10 +162,10 @@ def draw_factors(
 ) -> Factors:
     """Draw first embeddings as the papers do.
 
-    LightGCN's are normal with deviation 0.1 (its authors' code), UltraGCN's with 1e-4 (theirs), SimGCL's and
+    LightGCN's and SimGCL's are normal with deviation 0.1 (LightGCN's authors' code), UltraGCN's with 1e-4 (theirs),
     LightGCL's uniform after Glorot and Bengio 2010, each table by its own size.
     """
-    deviation = {"lightgcn": 0.1, "ultragcn": 1e-4}.get(architecture)
+    deviation = {"lightgcn": 0.1, "simgcl": 0.1, "ultragcn": 1e-4}.get(architecture)
     drawn = [_draw(rows, width, deviation, generator) for rows in (users, items)]
     return Factors(*drawn)
 

@@ -15,7 +15,7 @@ from models.recommender.neural_configuration import (
     SimGclRecipe,
     UltraGcnRecipe,
 )
-from models.recommender.objectives import bpr_loss, info_nce
+from models.recommender.objectives import at_most, bpr_loss, info_nce
 from models.recommender.simgcl import SimGcl, perturbed
 from models.recommender.ultragcn import UltraGcn, similar_items
 from tests.reference.lightgcn import StraightforwardLightGcn
@@ -74,6 +74,24 @@ def test_contrast_is_least_where_views_agree():
     torch.testing.assert_close(
         info_nce(view, view * 7, 0.2), info_nce(view, view, 0.2)
     )  # cosines have no length
+
+
+def test_no_more_rows_are_contrasted_than_are_allowed():
+    rows = torch.arange(10, 30)
+    chosen = at_most(rows, 6, generator()).tolist()
+    assert len(set(chosen)) == 6
+    assert set(chosen) <= set(rows.tolist())
+    assert at_most(rows, 6, generator(4)).tolist() != chosen
+    assert at_most(rows, 20, generator()) is rows
+    users, items = factors()
+    recipes = [
+        SimGclRecipe(width=3, contrast_weight=1.0, noise=0.0, contrast_rows=count) for count in (2, 100)
+    ]
+    few, all_of_them = (
+        fixed_negatives(SimGcl(recipe, GRAPH), [2, 5, 4, 0]).loss(users, items, BATCH, generator()).item()
+        for recipe in recipes
+    )
+    assert few < all_of_them  # the fewer there are, the easier each is told from the others
 
 
 def test_noise_has_its_length_and_stays_in_the_embeddings_orthant():

@@ -38,7 +38,7 @@ def run(
     removal = Removal.of(model, data, forget)
     if not removal.learned:
         return model
-    # Where both ends of every forgotten pair stay nowhere, there is nothing to compare, and nothing left to move.
+    # Where no forgotten pair keeps both its ends, there is nothing to compare, and nothing left to move.
     if not removal.forgotten.shape[1]:
         return removal.model
     calibrated = config.calibration == "validation"

@@ -38,6 +38,10 @@ from unlearning.errors import MethodError, MethodUnsuitableError
 from unlearning.methods.recommender.editing import Editing, Step, pair_drift
 from unlearning.methods.recommender.removal import Removal, as_method_errors
 
+_FEW = 32
+"""Forgotten pairs below which their mean rank is too coarse to stop by."""
+_SETTLED = 0.05
+"""Share of the squared excess that there was, below which a loss of few pairs is not worth another step."""
 _DIVERGED = "the embeddings left the numbers; choose a smaller learning rate"
 
 
@@ -78,20 +82,25 @@ def _towards_never_seen(
     editing = Editing(removal, config.drift_weight, config.retained_weight, generator)
     encoder = removal.model.influence if config.encoder == "stored" else None
     moved = proposed(encoder, editing, removal.model.config.recipe.width)
-    moved = descended(editing, moved, config, Watch(editing.share, config, progress))
+    moved = descended(editing, moved, config, Watch(editing, config, progress))
     return removal.model.with_factors(changed(removal.model.factors, editing.request, *moved))
 
 
 class Watch:
     """Tells when forgotten pairs beat as many negatives as never-seen ones do, from either side.
 
+    The mean rank of few pairs is coarse, and may never come near; it is enough then that hardly any excess is left.
+
     Attributes:
         done: Whether it is enough, or as many steps were taken as are allowed.
     """
 
-    def __init__(self, share: float, config: UnlearnRecConfig, progress: Progress) -> None:
+    def __init__(self, editing: Editing, config: UnlearnRecConfig, progress: Progress) -> None:
         """Aim at the never-seen pairs' share."""
-        self._share, self._config, self._progress = share, config, progress
+        self._share, self._config, self._progress = editing.share, config, progress
+        self._settled = (
+            _SETTLED * float(editing.excess.square().mean()) if len(editing.excess) < _FEW else 0.0
+        )
         self._steps = 0
         self._above: bool | None = None
         self.done = False
@@ -104,7 +113,8 @@ class Watch:
         distance = step.share - self._share
         crossed = self._above is not None and self._above != (distance > 0)
         of = self._config.steps
-        self.done = crossed or abs(distance) <= self._config.tolerance or self._steps >= of
+        near = abs(distance) <= self._config.tolerance or step.loss.item() <= self._settled
+        self.done = crossed or near or self._steps >= of
         self._above = distance > 0
         figures = {
             "loss": step.loss.item(),

@@ -291,6 +291,14 @@ def test_a_single_interaction_finds_pairs_that_are_like_it():
         assert float(alike.weights.sum()) == pytest.approx(1.0)
 
 
+def test_a_single_interaction_is_forgotten_without_running_to_the_end():
+    """Its rank has twenty-one values, none of which need be near the never-seen pairs' mean."""
+    for record_id in FORGOTTEN[::15]:
+        steps = []
+        forget("unlearnrec", (record_id,), encoder="none", steps=200, progress=figures_to(steps), **LOOSE)
+        assert len(steps) < 200
+
+
 def test_without_held_out_pairs_there_is_no_target():
     with pytest.raises(MethodUnsuitableError, match="No held-out interactions look like"):
         NeverSeen(
