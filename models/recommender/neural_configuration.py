@@ -156,8 +156,17 @@ class LightGclRecipe(NeuralSettings):
     weight_decay: float = Field(
         1e-7, ge=0, le=1, description="L2 penalty on all embeddings, 0 to 1; published: 1e-7."
     )
+    batch_size: int = Field(
+        4096, ge=1, le=1 << 24, description="Interactions per step, 1 to 2^24. Chosen on Last.fm."
+    )
+    learning_rate: float = Field(
+        0.01, gt=0, le=10, description="Step length of Adam, above 0 to 10. Chosen on Last.fm."
+    )
     contrast_weight: float = Field(
-        0.2, ge=0, le=100, description="Weight of the contrastive loss, 0 to 100; published: 0.2."
+        0.02,
+        ge=0,
+        le=100,
+        description="Weight of the contrastive loss, 0 to 100; published: 1e-6 to 0.2. Chosen on Last.fm.",
     )
     temperature: float = Field(
         0.2, gt=0, le=100, description="Of the contrastive loss, above 0 to 100; published: 0.2."

@@ -59,11 +59,17 @@ class UnlearnRecConfig(MethodConfig):
         ),
     )
     steps: Steps = Field(40, description="Steps of fine-tuning, at most; 1 to 1,000,000. Chosen on Last.fm.")
-    learning_rate: LearningRate = Field(
-        0.03, description="Step length of Adam, above 0 to 10. Published: 1e-3; chosen on Last.fm."
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description=(
+            "Step length of Adam, above 0 to 10. Without a number the published 1e-3 for `paper`, and 0.03, chosen on "
+            "Last.fm, for `validation`."
+        ),
     )
     tolerance: float = Field(
-        0.005,
+        0.002,
         ge=0,
         le=1,
         description=(
@@ -86,6 +92,12 @@ class UnlearnRecConfig(MethodConfig):
         0.01, description="`paper` only: w_a, 0 to 1e6; published: 0.005 to 0.02."
     )
     contrast_weight: Weight = Field(1e-3, description="`paper` only: w_c, 0 to 1e6; published: 1e-3.")
+
+    @property
+    def rate(self) -> float:
+        """The step length, as the objective has it where none was chosen."""
+        own = 1e-3 if self.objective == "paper" else 0.03
+        return own if self.learning_rate is None else self.learning_rate
 
 
 class PretrainConfig(MethodConfig):

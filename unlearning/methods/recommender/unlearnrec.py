@@ -31,7 +31,7 @@ from models.recommender.data import RecommenderData
 from models.recommender.influence import InfluenceEncoder, Request
 from models.recommender.interaction_graph import InteractionGraph
 from models.recommender.neural import NeuralRecommender, objective
-from models.recommender.objectives import info_nce
+from models.recommender.objectives import at_most, info_nce
 from models.recommender.training import Factors, learnable
 from unlearning.catalog.recommender_networks import UnlearnRecConfig
 from unlearning.errors import MethodError, MethodUnsuitableError
@@ -42,6 +42,8 @@ _FEW = 32
 """Forgotten pairs below which their mean rank is too coarse to stop by."""
 _SETTLED = 0.05
 """Share of the squared excess that there was, below which a loss of few pairs is not worth another step."""
+_CONTRASTED = 1024
+"""Users, and items, of a batch that the published loss contrasts, at most: the cost is its square."""
 _DIVERGED = "the embeddings left the numbers; choose a smaller learning rate"
 
 
@@ -141,7 +143,7 @@ def descended(
 ) -> tuple[Tensor, Tensor]:
     """Descend the loss of changes of the request's users and items, from those given."""
     users, items = (tensor.clone().requires_grad_() for tensor in moved)
-    optimizer = torch.optim.Adam([users, items], lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam([users, items], lr=config.rate, fused=True)
     while True:
         step = editing.step(users, items)
         watch.see(step)
@@ -172,7 +174,7 @@ def _as_published(
         weights = encoder.first.clone().requires_grad_(), encoder.second.clone().requires_grad_()
         encoder = replace(encoder, first=weights[0], second=weights[1])
         parameters += weights
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=config.rate, fused=True)
 
     def current() -> Factors:
         if encoder is None:
@@ -219,7 +221,7 @@ class PublishedLoss:
         final = self._objective.embed(factors.users, factors.items)
         forgetting = published_forget_loss((final[0][self._pairs[0]] * final[1][self._pairs[1]]).sum(dim=1))
         alignment = pair_drift(self.before, final, batch)
-        contrast = self._contrast(factors, batch)
+        contrast = self._contrast(factors, batch, generator)
         config = self._config
         loss = (
             base
@@ -229,9 +231,9 @@ class PublishedLoss:
         )
         return loss, {"retained loss": base.item(), "forget loss": forgetting.item()}
 
-    def _contrast(self, factors: Factors, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _contrast(self, factors: Factors, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
         one, two = (view.embed(factors.users, factors.items) for view in self._views)
-        named = torch.unique(batch[0]), torch.unique(batch[1])
+        named = [at_most(torch.unique(side), _CONTRASTED, generator) for side in batch]
         return torch.stack(
             [
                 info_nce(first[rows], second[rows], 0.2)

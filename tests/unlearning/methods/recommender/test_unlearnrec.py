@@ -11,7 +11,7 @@ from models.recommender.interaction_graph import InteractionGraph
 from tests.reference.classifier_data import silent
 from tests.reference.recommender_case import ARCHITECTURES, DATA, FORGOTTEN, MODELS, beaten, forget, same_bits
 from tests.unlearning.methods.recommender.test_network_methods import pretrained
-from unlearning.catalog.recommender_networks import PretrainConfig
+from unlearning.catalog.recommender_networks import PretrainConfig, UnlearnRecConfig
 from unlearning.errors import MethodUnsuitableError
 from unlearning.methods.recommender.editing import Editing, drift
 from unlearning.methods.recommender.never_seen import NeverSeen
@@ -152,7 +152,11 @@ def test_forgotten_pairs_come_to_be_ranked_like_never_seen_ones_from_either_side
 def test_the_published_objective_pushes_further_below_never_seen_pairs_the_longer_it_runs():
     """What the trap is: two-sided audits see it, so the default objective does not do it."""
     shares = [
-        beaten(forget("unlearnrec", objective="paper", encoder="none", steps=steps), FORGOTTEN, REMAINING)
+        beaten(
+            forget("unlearnrec", objective="paper", encoder="none", steps=steps, learning_rate=0.03),
+            FORGOTTEN,
+            REMAINING,
+        )
         for steps in (1, 30, 90)
     ]
     held = beaten(forget("unlearnrec", encoder="none"), DATA.calibration().ids, REMAINING)
@@ -160,6 +164,12 @@ def test_the_published_objective_pushes_further_below_never_seen_pairs_the_longe
     assert shares[2] < held - 0.1
     calibrated = beaten(forget("unlearnrec", encoder="none"), FORGOTTEN, REMAINING)
     assert abs(calibrated - held) < abs(shares[2] - held)
+
+
+def test_the_step_is_the_objectives_own_where_none_is_chosen():
+    assert UnlearnRecConfig().rate == 0.03
+    assert UnlearnRecConfig(objective="paper").rate == 1e-3  # the paper's
+    assert UnlearnRecConfig(objective="paper", learning_rate=0.5).rate == 0.5
 
 
 def test_without_an_encoder_the_method_declines_instead_of_guessing():
