@@ -261,3 +261,19 @@ def test_hundred_thousand_names_in_one_look_up_are_answered_quickly(tmp_path):
         assert index.missing_records(asked) == asked[count // 2 :]
         assert index.positions(asked[: count // 2]) == list(range(0, count, 2))
         assert time.perf_counter() - begin < 5
+
+
+def test_what_a_family_notes_is_read_back_and_costs_others_nothing(tmp_path):
+    plain, noted, copied = (tmp_path / name for name in ("plain", "noted", "copied"))
+    IdIndex.build(plain, ids=["a"])
+    with IndexBuilder(noted) as builder:
+        builder.note({"directed": True, "names": ["é"]})
+        builder.add(["a"])
+    with IndexBuilder(copied) as builder:
+        builder.copy(noted)
+    with IdIndex.open(plain) as index:
+        assert index.facts == {}
+    with IdIndex.open(noted) as index:
+        assert index.facts == {"directed": True, "names": ["é"]}
+        assert index.missing_records(["a", "b"]) == ["b"]
+    assert copied.read_bytes() == plain.read_bytes()
