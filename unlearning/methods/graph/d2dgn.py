@@ -10,9 +10,10 @@ arXiv 2309.16173. With `calibration="paper"` the destroyer is the paper's, a net
 schedule is fixed. Deviations of `calibration="validation"` (the default): the destroyer is calibrated, that is it gives
 the forgotten the distribution of answers that held-out nodes or edges get from the original model (an untrained
 network's answers are unlike a retrained one's, and ask for more than forgetting); and the student stops once forgotten
-items stand as far below retained ones as held-out ones do (`never_seen`). Embeddings have no never-seen counterpart:
+items stand as far below retained ones as held-out ones do (`never_seen`), on the way to answers that lie `overshoot`
+times as far away, for the preserver pulls back. Embeddings have no never-seen counterpart:
 `variant="feature"` keeps the untrained destroyer. Predictions are compared by squared error by default, the paper's
-divergence is `response_loss="kl"`. There is no published code to compare with.
+divergence is `response_loss="kl"`. No published code was found to compare with.
 
 A deleted node or a deleted feature is presented by its ghost (`sides`). A feature that is removed from a node that
 stays is forgotten when the node, shown with it, gets the answers that it gets without; to the paper's destroyer it is
