@@ -50,6 +50,8 @@ from unlearning.methods.recommender.pretraining import pretrain
 MODELS = ("lightgcn", "simgcl")
 TARGETS = ("interactions 1 %", "interactions 5 %", "users 1 %")
 REQUESTS = (1, 10, 100)
+FIRST_DRAW = 100
+"""Seed of the first forget set: steps and weights were chosen on the draws 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def measure_model(
     for target in TARGETS:
         collected: dict[str, list[dict[str, Any]]] = {}
         for draw in range(sizes.user_draws if target.startswith("users") else sizes.draws):
-            forget = forget_set(data, target, draw)
+            forget = forget_set(data, target, FIRST_DRAW + draw)
             reference, seconds = retrained(
                 original, data.without(forget.record_ids).for_methods(), seed=2000 + draw
             )
