@@ -279,7 +279,7 @@ FULL_DISKS = (
         Fault(Point(f"full: {name}", where, "before", Victim.JOB, inside_job=True), Action.FULL)
         for name, where in (
             ("writing the snapshot", "app.worker.child_job:derive_without"),
-            ("writing the checkpoint", "models.checkpoint:write_manifest"),
+            ("writing the checkpoint", "models.classifier.runtime:write_manifest"),
         )
     ),
     *(
