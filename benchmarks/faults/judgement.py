@@ -111,6 +111,11 @@ class Judge:
                 for snapshot in session.scalars(select(Snapshot))
             }
             self._datasets = {dataset.id: dataset for dataset in session.scalars(select(Dataset))}
+            # A job that waits for a person has ended, whatever time it is given once the person has decided.
+            left = select(Job.id, func.min(Event.created_at)).join(Event, Event.job_id == Job.id)
+            left = left.where(Event.forget_request_id.is_(None), Event.type == "status")
+            left = left.where(Event.created_at >= Job.started_at).group_by(Job.id)
+            self._ended = dict(session.execute(left).tuples().all())
             self._completions = Counter(
                 session.scalars(
                     select(Event.forget_request_id).where(
@@ -152,7 +157,7 @@ class Judge:
         found = []
         for jobs in by_model.values():
             for first, second in pairwise(sorted(jobs, key=_began)):
-                if first.finished_at is not None and first.finished_at > _began(second):
+                if first.id in self._ended and self._ended[first.id] > _began(second):
                     found.append(f"jobs {first.id} and {second.id}")
         return found
 
