@@ -6,7 +6,9 @@ page. The file is written once, never changed and never locked: any number of th
 may read it, from a read-only file system too.
 """
 
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +261,25 @@ class IdIndex:
         return count
 
 
+_DISK_ERRORS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EIO,
+}
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Say of a disk that is full or fails what the operating system says, so that callers know one kind of it."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        number = _DISK_ERRORS.get(error.sqlite_errorcode & 0xFF)  # the rest says more closely where
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number)) from error
+
+
 class IndexBuilder:
     """Writes an index batch by batch: memory is bounded, whatever the number of records.
 
@@ -266,6 +287,7 @@ class IndexBuilder:
 
     Raises:
         DatasetError: (on leaving) An id occurs twice; the message names the first 20 of them.
+        OSError: (anywhere) The disk is full, or fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -274,6 +296,7 @@ class IndexBuilder:
         self._path = path
         self._stack = ExitStack()
 
+    @_disk_errors()
     def __enter__(self) -> Self:
         self._connection = self._stack.enter_context(
             closing(sqlite3.connect(self._path.absolute().as_uri(), uri=True, isolation_level=None))
@@ -289,10 +312,11 @@ class IndexBuilder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._stack:
+        with self._stack, _disk_errors():
             if kind is None:
                 self._finish()
 
+    @_disk_errors()
     def note(self, facts: Mapping[str, Any]) -> None:
         """Note JSON values that the family needs to know what its targets mean, once.
 
@@ -301,6 +325,7 @@ class IndexBuilder:
         self._connection.execute("CREATE TABLE facts (text TEXT NOT NULL)")
         self._connection.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts, sort_keys=True),))
 
+    @_disk_errors()
     def copy(self, base: Path, without: Collection[int] = ()) -> None:
         """Add the records of another index in their order; call this before `add`.
 
@@ -322,6 +347,7 @@ class IndexBuilder:
         execute("COMMIT")
         execute("DETACH base")
 
+    @_disk_errors()
     def add(
         self,
         ids: Iterable[str],

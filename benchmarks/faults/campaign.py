@@ -203,24 +203,22 @@ class _Campaign:
         if not wanted:
             return
         how, clocks = skewed_clocks(self._server.kind)
-        before = self._scenarios.taken_over()
         with workers_with_clocks(self._house, self._context, self._journal, clocks):
             wait_for(lambda: self._published_by("skewed-") >= wanted, "workers whose clocks are off", 120)
         self._figures |= {
             "clocks_skewed_by": how,
             "published_by_skewed": self._published_by("skewed-"),
-            "taken_over_from_skewed": self._scenarios.taken_over() - before,
+            "taken_over_from_skewed": self._scenarios.taken_over(self._workers("skewed-")),
         }
 
     def _jump_clocks(self) -> None:
         if not self._sizes.jump_seconds:
             return
-        before = self._scenarios.taken_over()
         with workers_with_clocks(self._house, self._context, self._journal, jumped_clocks()):
             time.sleep(self._sizes.jump_seconds)
         self._figures |= {
             "published_by_jumped": self._published_by("jumped-"),
-            "taken_over_in_jump": self._scenarios.taken_over() - before,
+            "taken_over_in_jump": self._scenarios.taken_over(self._workers("jumped-")),
         }
 
     def _come_to_rest(self) -> None:
@@ -230,6 +228,11 @@ class _Campaign:
     def _published_by(self, prefix: str) -> int:
         lines = journal_lines(self._journal)
         return sum("published" in line and line["worker"].startswith(prefix) for line in lines)
+
+    def _workers(self, prefix: str) -> set[int]:
+        """Return the process ids of the workers with such names."""
+        lines = journal_lines(self._journal)
+        return {line["pid"] for line in lines if "ready" in line and line["worker"].startswith(prefix)}
 
     def _judge_times(self, watch: Watch) -> None:
         """Judge what goes by the database's clock, before that clock jumps."""

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app.database import Database, database_now
 from app.storage import Storage
@@ -83,9 +83,10 @@ class Scenarios:
             held = session.scalar(select(func.count()).select_from(Job).where(*dead))
             return not held and not session.scalar(waits)
 
-    def taken_over(self) -> int:
-        """Count the jobs that have been taken from their workers."""
-        return self._count(Job.state == JobState.ABANDONED, Job.reason == WORKER_DIED)
+    def taken_over(self, owners: Collection[int]) -> int:
+        """Count the jobs that have been taken from workers with these process ids."""
+        theirs = or_(*(Job.lease_owner.contains(f"/{pid}/") for pid in owners))
+        return self._count(Job.state == JobState.ABANDONED, Job.reason == WORKER_DIED, theirs)
 
     def describe(self) -> str:
         """Say what is open: requests by status, and every active job with its age and its last event."""

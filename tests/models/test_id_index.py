@@ -1,3 +1,4 @@
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -277,3 +278,10 @@ def test_what_a_family_notes_is_read_back_and_costs_others_nothing(tmp_path):
         assert index.facts == {"directed": True, "names": ["é"]}
         assert index.missing_records(["a", "b"]) == ["b"]
     assert copied.read_bytes() == plain.read_bytes()
+
+
+def test_a_full_disk_is_told_of_as_the_operating_system_would(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, IndexBuilder(tmp_path / "index") as builder:
+        builder._connection.execute("PRAGMA max_page_count = 8")
+        builder.add([f"record-{number}" for number in range(10_000)])
+    assert caught.value.errno == errno.ENOSPC
